@@ -1,0 +1,1 @@
+"""Pictures to labels: fine-tuning, evaluation and prediction."""

@@ -1,0 +1,1 @@
+"""Pictures from folders to batches: layouts, decoding, augmentation, synthetic data."""

@@ -1,0 +1,1 @@
+"""The shared VGG encoder: architectures, weights, freezing, precision."""
