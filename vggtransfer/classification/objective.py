@@ -1,0 +1,61 @@
+"""Cross-entropy with the usual refinements, as the training loop wants it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
+
+
+class ClassificationObjective:
+    """Cross-entropy against labels [batch].
+
+    Args:
+        classes: Number of classes.
+        label_smoothing: Probability shared out over all classes (Szegedy et al. 2016, section 7).
+        mixup: Parameter alpha of Zhang et al. 2018; 0 for none.
+        cutmix: Parameter alpha of Yun et al. 2019; 0 for none. With both, each batch gets one or the other.
+        class_weights: Weight [classes] of each class in the training loss; None for equal ones.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        self.label_smoothing, self.class_weights = label_smoothing, class_weights
+        mixers = [
+            mixer(alpha=alpha, num_classes=classes) for mixer, alpha in ((MixUp, mixup), (CutMix, cutmix)) if alpha > 0
+        ]
+        self.mix = RandomChoice(mixers) if mixers else None
+
+    def training(self, model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (mean loss, right answers); with mixing, an answer is right if it names the picture's own label."""
+        aims = targets
+        if self.mix is not None:
+            images, aims = self.mix(images, targets)
+        logits = model(images)
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        losses = F.cross_entropy(
+            logits.float(), aims, weight=weights, label_smoothing=self.label_smoothing, reduction="none"
+        )
+        return losses.mean(), (logits.argmax(dim=1) == targets).sum()
+
+    def validation(self, model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (sum of plain cross-entropies, right answers)."""
+        logits = model(images).float()
+        return F.cross_entropy(logits, targets, reduction="sum"), (logits.argmax(dim=1) == targets).sum()
+
+
+def balanced_class_weights(labels: Iterable[int], classes: int) -> Tensor:
+    """Weights [classes] inverse to the classes' frequencies, with mean 1 over the samples (King & Zeng 2001)."""
+    counts = Counter(labels)
+    return torch.tensor([counts.total() / (len(counts) * counts[label]) for label in range(classes)])

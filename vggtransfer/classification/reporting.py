@@ -1,0 +1,108 @@
+"""What a fine-tuning run tells: before it starts, after each epoch, and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vggtransfer.classification.figures import draw_confusion, draw_curves
+from vggtransfer.classification.inference import score_pictures
+from vggtransfer.classification.metrics import compute_metrics
+from vggtransfer.classification.model import VGGClassifier
+from vggtransfer.classification.pictures import LabelledPictures
+from vggtransfer.data.scan import write_bad_pictures
+from vggtransfer.encoder.freezing import freeze_report
+from vggtransfer.errors import OptionError
+from vggtransfer.training.contract import EpochRow, FitOptions, Progress
+from vggtransfer.training.run_directory import write_environment, write_rows
+from vggtransfer.training.session import Session
+
+
+def announce(
+    run: Path, *, model: VGGClassifier, pictures: LabelledPictures, options: FitOptions, session: Session
+) -> None:
+    """Prints data, freezing and hardware, and writes what is known before training to the run directory."""
+    if pictures.bad:
+        write_bad_pictures(run / "bad_images.csv", pictures.bad)
+    write_rows(run / "pictures.csv", pictures.rows())
+    write_environment(run, device=session.device, processes=session.processes)
+
+    print(
+        f"{len(pictures.classes)} classes, {len(pictures.train)} training and {len(pictures.val)} validation pictures"
+        + (f"; {len(pictures.bad)} unreadable, listed in {run / 'bad_images.csv'}" if pictures.bad else "")
+    )
+    for warning in pictures.warnings:
+        print(f"warning: {warning}")
+    encoder = model.encoder
+    print(f"{encoder.architecture.name}, weights: {encoder.origin}")
+    table = Table("part", title=f"unfreeze: {encoder.unfreeze_policy}", title_justify="left")
+    for heading in ("parameters", "trainable", "BatchNorm", "bytes"):
+        table.add_column(heading, justify="right")
+    for row in freeze_report(encoder):
+        table.add_row(row.block, f"{row.parameters:,}", f"{row.trainable:,}", row.batch_norm, f"{row.bytes:,}")
+    head = [parameter.numel() for parameter in model.head.parameters()]
+    table.add_row("head", f"{sum(head):,}", f"{sum(head):,}", "-", f"{4 * sum(head):,}")
+    Console().print(table)
+    if len(options.stages) > 1:
+        print("then", ", ".join(f"{stage.policy} from epoch {stage.start + 1}" for stage in options.stages[1:]))
+    kind = str(options.precision).removeprefix("torch.")
+    print(f"{session.processes} x {session.device.type}, {kind}; writing to {run}")
+
+
+def epoch_reporter(run: Path, *, epochs: int, tensorboard: bool) -> Callable[[EpochRow], None]:
+    """Returns what to do with each epoch's row: print it, and write it to TensorBoard on request.
+
+    Raises:
+        OptionError: TensorBoard is asked for but not installed.
+    """
+    writer: Any = None
+    if tensorboard:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise OptionError("--tensorboard needs TensorBoard: pip install 'vggtransfer[tensorboard]'") from error
+        writer = SummaryWriter(str(run / "tensorboard"))  # type: ignore[no-untyped-call]
+
+    def report(row: EpochRow) -> None:
+        print(
+            f"epoch {row['epoch']:>3}/{epochs}  [{row['unfreeze']}]  "
+            f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.1%}   "
+            f"val loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.1%}   "
+            f"{row['images_per_second']:.0f} images/s",
+            flush=True,
+        )
+        if writer is not None:
+            for name, value in row.items():
+                if name not in ("epoch", "step", "unfreeze"):
+                    writer.add_scalar(name, value, row["step"])
+            writer.flush()
+
+    return report
+
+
+def conclude(
+    run: Path, *, model: VGGClassifier, pictures: LabelledPictures, progress: Progress, options: FitOptions, session: Session
+) -> None:
+    """Draws curves and confusion matrix of the best model, and prints how to go on."""
+    draw_curves(progress.history, run / "curves.png")
+    probabilities, labels = score_pictures(
+        model.to(session.device),
+        pictures.val,
+        batch_size=options.batch_size,
+        device=session.device,
+        precision=options.precision,
+        workers=options.workers,
+    )
+    metrics = compute_metrics(probabilities, labels, pictures.classes)
+    draw_confusion(metrics.confusion, pictures.classes, run / "confusion.png")
+    print(
+        f"best validation accuracy {progress.best_accuracy:.2%} in epoch {progress.best_epoch + 1}\n"
+        f"wrote {run}/: model.safetensors, metrics.csv, curves.png, confusion.png, recipe.yaml\n"
+        "next:\n"
+        f"  vggtransfer evaluate --model {run} --data {pictures.root}\n"
+        f"  vggtransfer predict --model {run} PICTURES..."
+    )

@@ -1,0 +1,76 @@
+"""From a data set to batches in this process, in an order that is decided here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+Key = tuple[int, int]
+"""(epoch, index): which sample, and which draw of its augmentation."""
+
+
+class Batches(Sampler[list[Key]]):
+    """The batches of the next pass; assign `keys` before each iteration over the loader.
+
+    Passing the epoch along with the index keeps worker processes stateless: they can outlive an epoch.
+    """
+
+    def __init__(self, keys: Sequence[list[Key]] = ()) -> None:
+        self.keys = keys
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.keys)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def ordered_batches(count: int, batch_size: int, *, rank: int = 0, processes: int = 1) -> list[list[Key]]:
+    """Batches that visit every sample exactly once over all processes, in order; for evaluation."""
+    mine = range(rank, count, processes)
+    return [[(0, index) for index in mine[start : start + batch_size]] for start in range(0, len(mine), batch_size)]
+
+
+def picture_loader(
+    dataset: Dataset[Any], batches: Batches, *, workers: int, pin_memory: bool = False
+) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+    """Loads (pictures uint8 [batch, 3, height, width], labels [batch], indices [batch]) for the given batches."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_signals_to_the_main_process,
+    )
+
+
+def _leave_signals_to_the_main_process(_worker: int) -> None:
+    # Ctrl-C reaches the whole process group; a worker that died of it would break the step that is to be finished.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def resolve_workers(workers: int | None, *, device: torch.device, processes: int = 1) -> int:
+    """Number of loader processes; None chooses: one per free core up to 8 beside a GPU, one beside a CPU.
+
+    On a CPU the arithmetic uses every core already, and one process is enough to overlap reading with it.
+    """
+    if workers is not None:
+        return workers
+    if device.type == "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // processes))
+
+
+def to_unit_range(pictures: Tensor, device: torch.device, *, channels_last: bool) -> Tensor:
+    """Moves uint8 pictures to a device as float32 in [0, 1]; bytes travel, floats are made there."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return pictures.to(device, non_blocking=True).to(torch.float32, memory_format=layout).div_(255)

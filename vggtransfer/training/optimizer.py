@@ -1,0 +1,85 @@
+"""Parameter groups: which learning rate and weight decay each trainable parameter gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from vggtransfer.encoder.vgg import VGGEncoder
+
+OptimizerName = Literal["adamw", "sgd"]
+
+
+def parameter_groups(
+    model: nn.Module,
+    encoder: VGGEncoder,
+    *,
+    learning_rate: float,
+    backbone_learning_rate: float,
+    layer_decay: float,
+    weight_decay: float,
+    pretrained_head: Iterable[nn.Parameter] = (),
+) -> list[dict[str, Any]]:
+    """Groups the trainable parameters of a model: its head, and each block of its encoder.
+
+    Block b trains at `backbone_learning_rate * layer_decay ** (depth - b)`: the earlier the block, the more general
+    its features and the smaller its steps (discriminative fine-tuning, Howard & Ruder 2018, section 3.1). Biases and
+    BatchNorm parameters get no weight decay (Goyal et al. 2017, section 5.3). Every group keeps its `base_lr`, from
+    which schedules work.
+
+    Args:
+        model: The whole model; parameters outside `encoder` are the head.
+        encoder: Its encoder.
+        learning_rate: Rate of the head.
+        backbone_learning_rate: Rate of the last block.
+        layer_decay: Factor from each block to the one before it; 1 for none.
+        weight_decay: Decay of weights of two and more dimensions.
+        pretrained_head: Parameters of the head that come with pretrained values; they train at the backbone's rate.
+    """
+    block_of = {layer.name: layer.block for layer in encoder.architecture.layers}
+    pretrained = {id(parameter) for parameter in pretrained_head}
+    place: dict[int, tuple[str, float]] = {}
+    for name, parameter in encoder.trunk.named_parameters():
+        block = block_of[name.split(".")[0]]
+        rate = backbone_learning_rate * layer_decay ** (encoder.architecture.depth - block)
+        place[id(parameter)] = (f"block{block}", rate)
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        head = ("head_pretrained", backbone_learning_rate) if id(parameter) in pretrained else ("head", learning_rate)
+        name, rate = place.get(id(parameter), head)
+        decayed = parameter.dim() > 1
+        group = groups.setdefault(
+            (name, decayed),
+            {
+                "name": name if decayed else f"{name}_no_decay",
+                "params": [],
+                "lr": rate,
+                "base_lr": rate,
+                "weight_decay": weight_decay if decayed else 0.0,
+            },
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def build_optimizer(name: OptimizerName, groups: list[dict[str, Any]], *, momentum: float) -> Optimizer:
+    """AdamW with beta1 = `momentum` and beta2 = 0.999, or SGD with Nesterov momentum."""
+    match name:
+        case "adamw":
+            return torch.optim.AdamW(groups, betas=(momentum, 0.999))
+        case "sgd":
+            return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0)
+
+
+def carry_state(source: Optimizer, target: Optimizer) -> None:
+    """Hands over momenta of the parameters that both optimizers train, when the freezing policy changes."""
+    for group in target.param_groups:
+        for parameter in group["params"]:
+            if parameter in source.state:
+                target.state[parameter] = source.state[parameter]

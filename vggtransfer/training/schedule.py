@@ -1,0 +1,61 @@
+"""What changes while training goes on: the freezing policy by epoch, the learning rate by step."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from dataclasses import dataclass
+
+from vggtransfer.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From epoch `start` (counted from 0) on, `policy` says what trains."""
+
+    start: int
+    policy: str
+
+
+def parse_unfreeze_schedule(text: str) -> tuple[Stage, ...]:
+    """Reads `"POLICY [POLICY@EPOCH ...]"`, for example `"none block5@2 block4-block5@6"`.
+
+    That example trains the head alone for 2 epochs, block5 with it for 4 more, then both blocks: gradual unfreezing
+    (Howard & Ruder 2018, section 3.3). A single policy is a schedule of one stage. The policies themselves are
+    checked by the encoder.
+
+    Raises:
+        OptionError: A part that cannot be read, or epochs that do not rise.
+    """
+    stages: list[Stage] = []
+    for part in re.sub(r"\s*,\s*", ",", text).split():
+        policy, at, epoch = part.partition("@")
+        if not policy or (at and not epoch.isdecimal()):
+            raise OptionError(f"unfreeze='{text}': '{part}' is not POLICY@EPOCH, such as block5@2")
+        stages.append(Stage(int(epoch or 0), policy))
+    starts = [stage.start for stage in stages]
+    rising = all(earlier < later for earlier, later in itertools.pairwise(starts))
+    if not stages or starts[0] != 0 or not rising:
+        raise OptionError(
+            f"unfreeze='{text}': stages must begin at epoch 0 and rise, as in 'none block5@2 block4-block5@6'"
+        )
+    return tuple(stages)
+
+
+def stage_at(stages: tuple[Stage, ...], epoch: int) -> Stage:
+    """The stage in force during `epoch`."""
+    return max((stage for stage in stages if stage.start <= epoch), key=lambda stage: stage.start)
+
+
+def learning_rate_factor(step: int, *, total: int, warmup: int) -> float:
+    """Linear warm-up over `warmup` steps, then half a cosine down to 0 (Loshchilov & Hutter 2017, equation 5).
+
+    Args:
+        step: Optimizer steps done before this one, 0 to total - 1.
+        total: Optimizer steps of the whole run.
+        warmup: Steps of warm-up; the first step already moves, by 1 / warmup of the full rate.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
