@@ -1,3 +1,50 @@
-"""Transfer learning and feature extraction with VGG networks."""
+"""Transfer learning and feature extraction with VGG networks.
+
+Public names are imported on first use: `import vggtransfer` alone loads neither torch nor anything else heavy.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vggtransfer.classification.evaluation import EvaluationResult as EvaluationResult
+    from vggtransfer.classification.evaluation import evaluate as evaluate
+    from vggtransfer.classification.model import VGGClassifier as VGGClassifier
+    from vggtransfer.classification.model import load_classifier as load_classifier
+    from vggtransfer.classification.prediction import PredictionResult as PredictionResult
+    from vggtransfer.classification.prediction import predict as predict
+    from vggtransfer.classification.recipe import FinetuneResult as FinetuneResult
+    from vggtransfer.classification.recipe import finetune as finetune
+    from vggtransfer.encoder.inspection import inspect as inspect
+    from vggtransfer.encoder.vgg import VGGEncoder as VGGEncoder
+    from vggtransfer.errors import VGGTransferError as VGGTransferError
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "EvaluationResult": "classification.evaluation",
+    "FinetuneResult": "classification.recipe",
+    "PredictionResult": "classification.prediction",
+    "VGGClassifier": "classification.model",
+    "VGGEncoder": "encoder.vgg",
+    "VGGTransferError": "errors",
+    "evaluate": "classification.evaluation",
+    "finetune": "classification.recipe",
+    "inspect": "encoder.inspection",
+    "load_classifier": "classification.model",
+    "predict": "classification.prediction",
+}
+
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604  (the names are strings)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vggtransfer' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"vggtransfer.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -35,7 +35,12 @@ def write_atomically(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem[:100]}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
+        temporary.touch(exist_ok=False)
+        permissions = temporary.stat().st_mode
+        temporary.unlink()
         yield temporary
+        # Some writers (safetensors) make files that only their owner can read, which a shared folder cannot have.
+        temporary.chmod(permissions)
         _flush_to_disk(temporary)
         temporary.replace(path)
     except BaseException:

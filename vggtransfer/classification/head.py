@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Literal
 
 from torch import Tensor, nn
 
-HeadName = Literal["linear", "mlp", "vgg"]
+from vggtransfer.classification.head_names import HeadName
 
 
 def build_head(name: HeadName, *, in_channels: int, classes: int, dropout: float) -> nn.Sequential:

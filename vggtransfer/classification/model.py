@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import vggtransfer
 from vggtransfer.cache import write_atomically
-from vggtransfer.classification.head import HeadName, build_head
+from vggtransfer.classification.head import build_head
+from vggtransfer.classification.head_names import HeadName
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import WeightsError
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from vggtransfer.data.folders import Sample, read_folders
-from vggtransfer.data.scan import BadPicture, check_pictures
-from vggtransfer.errors import DataError
+from vggtransfer.data.scan import BadPicture, check_folders
 
 
 @dataclass(frozen=True)
@@ -62,17 +61,13 @@ def load_pictures(
     Raises:
         DataError: No usable folder layout, a class left without pictures, or a bad picture where those shall stop.
     """
-    folders = read_folders(data, val_fraction=val_fraction, seed=seed)
-    everything = (*folders.train, *folders.val)
-    check = check_pictures(everything, on_bad_image=on_bad_image, progress=progress)
-    bad = {picture.path for picture in check.bad}
-    train = tuple(sample for sample in folders.train if sample.path not in bad)
-    val = tuple(sample for sample in folders.val if sample.path not in bad)
+    found = read_folders(data, val_fraction=val_fraction, seed=seed)
+    folders, check = check_folders(found, on_bad_image=on_bad_image, progress=progress)
     return LabelledPictures(
         root=folders.root,
         classes=folders.classes,
-        train=train,
-        val=val,
+        train=folders.train,
+        val=folders.val,
         bad=check.bad,
         hashes=check.hashes,
         warnings=folders.warnings,

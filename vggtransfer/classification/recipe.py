@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vggtransfer.classification.head import HeadName
+from vggtransfer.classification.head_names import HeadName
 from vggtransfer.encoder.architectures import ArchitectureName
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import OptionError
@@ -67,7 +67,7 @@ def finetune(
     patience: int | None = None,
     precision: Precision = "auto",
     channels_last: bool = True,
-    compile: bool = False,
+    compile: bool = False,  # noqa: A002  (the name of the option)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     workers: int | None = None,
     seed: int = 0,
@@ -81,12 +81,13 @@ def finetune(
     Several GPUs: `torchrun --nproc-per-node N -m vggtransfer finetune ...` with the same options.
 
     Args:
-        data: Folder with `train/CLASS/*` (and `val/CLASS/*`), or with `CLASS/*`, of which a part is kept for validation.
+        data: Folder with `train/CLASS/*` (and `val/CLASS/*`), or with `CLASS/*`; then a part is
+            kept for validation.
         arch: Architecture of the backbone.
         weights: Starting weights: `default`, `torchvision`, `timm`, `embedded`, a checkpoint file, a run directory, or
             `none` for random ones.
-        unfreeze: What trains beside the head: `none`, `all`, a block or layer, a range `block4-block5`, a comma list; or
-            a schedule such as `"none block5@2"` (the head alone for 2 epochs, then block5 as well).
+        unfreeze: What trains beside the head: `none`, `all`, a block or layer, a range `block4-block5`, a comma list;
+            or a schedule such as `"none block5@2"` (the head alone for 2 epochs, then block5 as well).
         head: `linear` on global average pooling, `mlp` with a hidden layer, or `vgg`: the original fc6 and fc7, with
             their pretrained weights where there are any.
         dropout: Probability of dropout in the head.
@@ -205,10 +206,11 @@ def _train(recipe: dict[str, Any], session: Any, resume: Path | None) -> Finetun
     if goes_on:
         fit.resume()
     if session.is_main:
-        announce(run, recipe, model=model, pictures=pictures, options=options, session=session)
+        announce(run, model=model, pictures=pictures, options=options, session=session)
     progress = fit.run()
     if session.is_main:
-        conclude(run, load_classifier(run), pictures=pictures, progress=progress, options=options, session=session)
+        best = load_classifier(run).to(session.device)
+        conclude(run, model=best, pictures=pictures, progress=progress, options=options, precision=recipe["precision"])
     session.wait()
     return FinetuneResult(
         run=run,
@@ -221,16 +223,21 @@ def _train(recipe: dict[str, Any], session: Any, resume: Path | None) -> Finetun
 
 def _fit_options(recipe: dict[str, Any], session: Any) -> Any:
     from vggtransfer.data.loader import resolve_workers
+    from vggtransfer.encoder.architectures import architecture
+    from vggtransfer.encoder.freezing import parse_unfreeze
     from vggtransfer.encoder.precision import resolve_precision
     from vggtransfer.training.contract import FitOptions
     from vggtransfer.training.schedule import parse_unfreeze_schedule
 
     _check_ranges(recipe)
+    stages = parse_unfreeze_schedule(recipe["unfreeze"])
+    for stage in stages:
+        parse_unfreeze(stage.policy, architecture(recipe["arch"]))
     rate = recipe["lr"]
     slower = rate if recipe["weights"] == "none" else rate / 10
     return FitOptions(
         epochs=recipe["epochs"],
-        stages=parse_unfreeze_schedule(recipe["unfreeze"]),
+        stages=stages,
         batch_size=recipe["batch_size"],
         accumulate=recipe["accumulate"],
         optimizer=recipe["optimizer"],
@@ -293,12 +300,13 @@ def _build_model(
     from vggtransfer.encoder.vgg import VGGEncoder
     from vggtransfer.encoder.weights import load_weights
 
+    classifier: dict[str, Any] = {}
+    if recipe["head"] == "vgg" and recipe["weights"] != "none":
+        # Before the encoder, so that a download serves both.
+        classifier = load_weights(recipe["arch"], recipe["weights"], classifier="if present").classifier
     encoder = VGGEncoder(recipe["arch"], weights=None if resumed else recipe["weights"], layers=["pool5"])
     task = Task(pictures.classes, recipe["image_size"], crop_fraction, recipe["head"], recipe["dropout"])
     model = VGGClassifier(encoder, task)
-    if recipe["head"] != "vgg" or recipe["weights"] == "none":
-        return model, ()
-    classifier = load_weights(recipe["arch"], recipe["weights"], classifier=True).classifier
     filled = load_pretrained_layers(model.head, classifier)
     return model, tuple(parameter for name in filled for parameter in model.head.get_submodule(name).parameters())
 
@@ -333,7 +341,7 @@ def _recipe_to_resume(run: Path, given: dict[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if value == parameters[name].default or value == recipe.get(name):
             continue
-        if name == "data" and Path(value).resolve() == Path(recipe["data"]):
+        if name == "data" and Path(str(value)).resolve() == Path(str(recipe["data"])):
             continue
         if name not in _MAY_CHANGE_ON_RESUME:
             raise OptionError(

@@ -16,6 +16,7 @@ from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.pictures import LabelledPictures
 from vggtransfer.data.scan import write_bad_pictures
 from vggtransfer.encoder.freezing import freeze_report
+from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import OptionError
 from vggtransfer.training.contract import EpochRow, FitOptions, Progress
 from vggtransfer.training.run_directory import write_environment, write_rows
@@ -65,7 +66,7 @@ def epoch_reporter(run: Path, *, epochs: int, tensorboard: bool) -> Callable[[Ep
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise OptionError("--tensorboard needs TensorBoard: pip install 'vggtransfer[tensorboard]'") from error
-        writer = SummaryWriter(str(run / "tensorboard"))  # type: ignore[no-untyped-call]
+        writer = SummaryWriter(str(run / "tensorboard"))
 
     def report(row: EpochRow) -> None:
         print(
@@ -85,17 +86,18 @@ def epoch_reporter(run: Path, *, epochs: int, tensorboard: bool) -> Callable[[Ep
 
 
 def conclude(
-    run: Path, *, model: VGGClassifier, pictures: LabelledPictures, progress: Progress, options: FitOptions, session: Session
+    run: Path,
+    *,
+    model: VGGClassifier,
+    pictures: LabelledPictures,
+    progress: Progress,
+    options: FitOptions,
+    precision: Precision,
 ) -> None:
-    """Draws curves and confusion matrix of the best model, and prints how to go on."""
+    """Draws curves and confusion matrix of the best model, which is on its device, and prints how to go on."""
     draw_curves(progress.history, run / "curves.png")
     probabilities, labels = score_pictures(
-        model.to(session.device),
-        pictures.val,
-        batch_size=options.batch_size,
-        device=session.device,
-        precision=options.precision,
-        workers=options.workers,
+        model, pictures.val, batch_size=options.batch_size, precision=precision, workers=options.workers
     )
     metrics = compute_metrics(probabilities, labels, pictures.classes)
     draw_confusion(metrics.confusion, pictures.classes, run / "confusion.png")

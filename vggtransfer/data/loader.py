@@ -47,14 +47,16 @@ def picture_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=_outlive_signals_to_the_group,
     )
 
 
-def _leave_signals_to_the_main_process(_worker: int) -> None:
-    # Ctrl-C reaches the whole process group; a worker that died of it would break the step that is to be finished.
+def _outlive_signals_to_the_group(_worker: int) -> None:
+    # Ctrl-C, and SIGTERM from torchrun or a batch system, reach the whole process group. A worker that died of them
+    # would break the step that the main process is about to finish and save.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
 
 
 def resolve_workers(workers: int | None, *, device: torch.device, processes: int = 1) -> int:

@@ -219,7 +219,9 @@ class VGGEncoder(nn.Module):
         self._set_preprocessing(_IMAGENET_MEAN, _IMAGENET_STD)
 
     def _load(self, weights: str | Path) -> None:
-        loaded = load_weights(self.architecture.name, weights)
+        loaded = load_weights(
+            self.architecture.name, weights, in_channels=self.mean.shape[1], depth=self.architecture.depth
+        )
         names = set(self.architecture.layer_names)
         trunk = {key: tensor for key, tensor in loaded.trunk.items() if key.split(".")[0] in names}
         trunk["conv1_1.weight"] = adapt_channels(trunk["conv1_1.weight"], self.mean.shape[1])

@@ -59,7 +59,7 @@ class Fit:
         options: FitOptions,
         session: Session,
         run: Path,
-        save_model: Callable[[nn.Module], None],
+        save_model: Callable[[Any], None],
         after_epoch: Callable[[EpochRow], None],
         identity: dict[str, str],
         sample_weights: Tensor | None = None,
@@ -134,6 +134,7 @@ class Fit:
                 self._train_epoch(request)
                 self._end_epoch(*self._validate())
                 self._stop_if(self._agree(request.signal_number is not None)[0], request)
+        del self.train_loader, self.validation_loader  # ends their worker processes
         return self.progress
 
     def _enter_stage(self, policy: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+import vggtransfer
 from vggtransfer.cache import write_atomically
 from vggtransfer.errors import OptionError
 
@@ -70,7 +71,7 @@ def write_environment(run: Path, *, device: torch.device, processes: int) -> Non
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "processes": processes,
         "threads": torch.get_num_threads(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": {"vggtransfer": vggtransfer.__version__, **{name: metadata.version(name) for name in _PACKAGES}},
     }
     with write_atomically(run / "environment.json") as temporary:
         temporary.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")

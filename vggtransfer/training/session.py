@@ -82,5 +82,3 @@ class Session:
     def close(self) -> None:
         """Leaves the process group; the process may start another session only if it was alone."""
         self._accelerator.end_training()
-        if self.processes > 1:
-            torch.distributed.destroy_process_group()

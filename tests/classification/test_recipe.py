@@ -1,0 +1,388 @@
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from vggtransfer.classification.model import load_classifier
+from vggtransfer.classification.recipe import finetune
+from vggtransfer.errors import OptionError, TrainingError
+from vggtransfer.recipe_files import read_recipe
+from vggtransfer.training.checkpoint import CHECKPOINT_FILE, load_checkpoint
+
+TINY = {
+    "arch": "vgg16_bn_x0_25",
+    "weights": "none",
+    "image_size": 32,
+    "workers": 0,
+    "precision": "fp32",
+    "device": "cpu",
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("VGGTRANSFER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """Three classes that differ in hue: easy enough to be learnt in a few steps."""
+    root = tmp_path_factory.mktemp("colours")
+    random_numbers = np.random.default_rng(0)
+    for label, name in enumerate(("blue", "green", "red")):
+        for split, count in (("train", 16), ("val", 5)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random_numbers.integers(0, 120, (32, 32, 3))
+                pixels[..., 2 - label] += 120
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    return root
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    """All tensors of the last checkpoint."""
+    state = load_checkpoint(run)
+    optimizer = {
+        f"optimizer.{parameter}.{name}": value
+        for parameter, values in state["optimizer"]["state"].items()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
+    return {**state["model"], **optimizer, **{f"ema.{key}": value for key, value in (state["ema"] or {}).items()}}
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights_of(one), weights_of(other)
+    assert first.keys() == second.keys()
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []
+    assert load_file(one / "model.safetensors").keys() == load_file(other / "model.safetensors").keys()
+    for key, value in load_file(one / "model.safetensors").items():
+        assert torch.equal(value, load_file(other / "model.safetensors")[key]), key
+
+
+def test_learns_and_writes_the_run_directory(colours, tmp_path, capsys):
+    run = tmp_path / "run"
+    result = finetune(
+        colours, **TINY, unfreeze="all", epochs=4, batch_size=16, lr=3e-3, dropout=0.0, augmentation="light", out=run
+    )
+    assert result.best_accuracy == 1.0
+    rows = rows_of(run / "metrics.csv")
+    assert len(rows) == 4
+    assert float(rows[result.best_epoch - 1]["val_accuracy"]) == 1.0
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    for name in ("curves.png", "confusion.png"):
+        with Image.open(run / name) as figure:
+            assert figure.size[0] > 300
+    environment = json.loads((run / "environment.json").read_text())
+    assert torch.__version__.startswith(environment["packages"]["torch"])
+    assert len(rows_of(run / "pictures.csv")) == 63
+    assert read_recipe(run / "recipe.yaml")["epochs"] == 4
+    model = load_classifier(run)
+    assert model.task.classes == ("blue", "green", "red")
+    noise = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 120 / 255
+    noise[:, 0] += 120 / 255
+    assert model(noise).argmax(dim=1).tolist() == [2] * 8
+    printed = capsys.readouterr().out
+    for words in (
+        "3 classes, 48 training and 15 validation",
+        "BatchNorm",
+        "best validation accuracy 100.00%",
+        f"vggtransfer evaluate --model {run}",
+    ):
+        assert words in printed
+
+
+def test_frozen_blocks_keep_their_bytes(colours, tmp_path):
+    start = finetune(colours, **TINY, unfreeze="none", epochs=1, out=tmp_path / "start")
+    run = finetune(
+        colours, **{**TINY, "weights": str(start.run)}, unfreeze="block5", epochs=2, batch_size=16, out=tmp_path / "run"
+    ).run
+    before, after = load_file(start.model), load_file(run / "model.safetensors")
+    changed = {key.split(".")[2] for key in before if "trunk" in key and not torch.equal(before[key], after[key])}
+    assert changed == {f"{kind}5_{index}" for kind in ("conv", "bn") for index in (1, 2, 3)}
+
+
+def test_schedule_unfreezes_when_it_says(colours, tmp_path):
+    result = finetune(
+        colours, **TINY, unfreeze="none block5@1 all@2", epochs=3, batch_size=16, layer_decay=0.5, out=tmp_path / "run"
+    )
+    assert [row["unfreeze"] for row in result.history] == ["none", "block5", "all"]
+    groups = {group["name"]: group["base_lr"] for group in load_checkpoint(result.run)["optimizer"]["param_groups"]}
+    assert groups["head"] == groups["block5"] == 1e-3
+    assert groups["block4"] == 5e-4
+
+
+REFINED = {
+    **TINY,
+    "unfreeze": "none block5@1 all@2",
+    "epochs": 3,
+    "batch_size": 8,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "ema": 0.9,
+    "sampling": "balanced",
+    "class_weights": "balanced",
+    "gradient_clip": 1.0,
+    "accumulate": 2,
+    "augmentation": "strong",
+    "head": "mlp",
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(colours, tmp_path_factory):
+    return finetune(colours, **REFINED, out=tmp_path_factory.mktemp("runs") / "whole").run
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stopping_by_signal_and_resuming_changes_nothing(colours, tmp_path, uninterrupted, monkeypatch, workers):
+    from vggtransfer.training.interruption import TrainingInterrupted
+    from vggtransfer.training.loop import Fit
+
+    run = tmp_path / "run"
+    steps = 0
+    original = Fit._step
+
+    def interrupting(self, passes):
+        nonlocal steps
+        steps += 1
+        if steps in (2, 5, 8):
+            os.kill(os.getpid(), signal.SIGTERM if steps == 5 else signal.SIGINT)
+        return original(self, passes)
+
+    monkeypatch.setattr(Fit, "_step", interrupting)
+    settings = {**REFINED, "workers": workers, "out": run, "data": colours}
+    for exit_code in (130, 143, 130):
+        with pytest.raises(TrainingInterrupted, match=f"--resume {run}") as stopped:
+            finetune(**settings)
+        assert stopped.value.exit_code == exit_code
+        settings = {"resume": run}
+    finetune(resume=run)
+    assert_same_weights(run, uninterrupted)
+    assert len(rows_of(run / "metrics.csv")) == 3
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "vggtransfer", "finetune", *(str(argument) for argument in arguments)]
+
+
+def options(settings: dict[str, object]) -> list[str]:
+    return [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def test_kills_at_random_moments_change_nothing(colours, tmp_path, uninterrupted):
+    """Each attempt gets past its predecessor's checkpoint, then dies a random moment later; the last one finishes."""
+    run = tmp_path / "run"
+    recipe, checkpoint = run / "recipe.yaml", run / CHECKPOINT_FILE
+    moments = random.Random(0)
+    arguments = ["--data", colours, "--out", run, "--checkpoint-minutes", "0.0001", *options({**REFINED, "workers": 1})]
+
+    def saved() -> int:
+        return checkpoint.stat().st_mtime_ns if checkpoint.is_file() else 0
+
+    for kills in range(5):
+        before = saved()
+        process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while kills < 4 and process.poll() is None and saved() == before and (kills or not recipe.is_file()):
+            time.sleep(0.005)
+        try:
+            _, errors = process.communicate(timeout=moments.uniform(0, 0.3) if kills < 4 else 120)
+            assert process.returncode == 0, errors
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        arguments = ["--resume", run]
+    assert process.returncode == 0
+    assert_same_weights(run, uninterrupted)
+
+
+def test_two_processes_train_as_one(colours, tmp_path):
+    """Without BatchNorm in training mode, dropout and remainders, two processes compute what one does."""
+    settings = {
+        **TINY,
+        "arch": "vgg11",
+        "unfreeze": "block5",
+        "epochs": 2,
+        "batch_size": 16,
+        "dropout": 0.0,
+        "optimizer": "sgd",
+        "lr": 0.05,
+    }
+    finetune(colours, **settings, out=tmp_path / "one")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    arguments = ["vggtransfer", "finetune", "--data", str(colours), "--out", str(tmp_path / "two"), *options(settings)]
+    finished = subprocess.run(
+        [*launcher, *arguments], capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert finished.stdout.count("best validation accuracy") == 1
+    one, two = (rows_of(tmp_path / name / "metrics.csv") for name in ("one", "two"))
+    for alone, together in zip(one, two, strict=True):
+        for column in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
+            assert float(together[column]) == pytest.approx(float(alone[column]), abs=2e-4), column
+    assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
+
+
+def test_loss_that_is_not_finite_stops_before_the_step(colours, tmp_path, monkeypatch):
+    from vggtransfer.classification.objective import ClassificationObjective
+
+    run = tmp_path / "run"
+    original, calls = ClassificationObjective.training, 0
+
+    def breaking(self, model, images, targets):
+        nonlocal calls
+        calls += 1
+        loss, right = original(self, model, images, targets)
+        return (loss * torch.nan if calls == 5 else loss), right
+
+    monkeypatch.setattr(ClassificationObjective, "training", breaking)
+    with pytest.raises(TrainingError, match=r"loss is nan in epoch 2, step 2.*last\.pt.*Lower --lr"):
+        finetune(colours, **TINY, epochs=3, batch_size=16, out=run)
+    assert all(tensor.isfinite().all() for tensor in load_checkpoint(run)["model"].values())
+    monkeypatch.setattr(ClassificationObjective, "training", original)
+    assert len(finetune(resume=run).history) == 3
+
+
+def test_diverging_rate_is_reported(colours, tmp_path):
+    with pytest.raises(TrainingError, match="Lower --lr"):
+        finetune(
+            colours,
+            **{**TINY, "arch": "vgg11"},
+            unfreeze="all",
+            optimizer="sgd",
+            lr=1e3,
+            epochs=5,
+            batch_size=8,
+            warmup_epochs=0,
+            out=tmp_path / "run",
+        )
+
+
+def test_early_stopping(colours, tmp_path):
+    result = finetune(colours, **TINY, unfreeze="none", lr=0.0, epochs=9, patience=2, out=tmp_path / "run")
+    assert len(result.history) == 3
+    assert result.best_epoch == 1
+
+
+def test_resume_takes_more_epochs_and_refuses_another_recipe(colours, tmp_path):
+    run = finetune(colours, **TINY, epochs=1, out=tmp_path / "run").run
+    assert len(finetune(resume=run, epochs=2).history) == 2
+    with pytest.raises(OptionError, match="--batch-size cannot be changed"):
+        finetune(resume=run, batch_size=8)
+    with pytest.raises(OptionError, match=r"no recipe\.yaml"):
+        finetune(resume=tmp_path)
+
+
+def test_resume_refuses_other_pictures(colours, tmp_path):
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(colours, data)
+    run = finetune(data, **TINY, epochs=1, out=tmp_path / "run").run
+    (data / "train" / "red" / "0.png").unlink()
+    with pytest.raises(TrainingError, match="set of training pictures has changed"):
+        finetune(resume=run, epochs=2)
+
+
+def test_bad_pictures_are_listed_and_left_out(colours, tmp_path, capsys):
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(colours, data)
+    bad = data / "train" / "red" / "text.jpg"
+    bad.write_text("this is no picture")
+    run = finetune(data, **TINY, epochs=1, out=tmp_path / "run").run
+    assert [row["path"] for row in rows_of(run / "bad_images.csv")] == [str(bad)]
+    assert "1 unreadable" in capsys.readouterr().out
+    with pytest.raises(Exception, match=r"text\.jpg"):
+        finetune(data, **TINY, epochs=1, on_bad_image="stop", out=tmp_path / "other")
+
+
+def test_vgg_head_takes_its_pretrained_layers(colours, tmp_path, monkeypatch):
+    from vggtransfer.encoder import vgg, weights
+    from vggtransfer.encoder.vgg import VGGEncoder
+
+    donor = VGGEncoder("vgg16_bn_x0_25", weights=None)
+    fc = {
+        "fc6.weight": torch.full((4096, 6272), 1e-3),
+        "fc6.bias": torch.zeros(4096),
+        "fc7.weight": torch.full((4096, 4096), 1e-3),
+        "fc7.bias": torch.ones(4096),
+    }
+
+    def load(arch, source, *, classifier=False, **_):
+        assert source == "torchvision"
+        trunk = donor.trunk.state_dict()
+        return weights.LoadedWeights(
+            architecture=arch,
+            layout="torchvision",
+            preprocessing="torchvision",
+            trunk=trunk,
+            classifier=fc if classifier else {},
+            mean=(0.5,) * 3,
+            std=(0.2,) * 3,
+            origin="a test",
+            digest="0" * 64,
+        )
+
+    monkeypatch.setattr(vgg, "load_weights", load)
+    monkeypatch.setattr(weights, "load_weights", load)
+    run = finetune(
+        colours,
+        **{**TINY, "weights": "torchvision"},
+        unfreeze="none",
+        head="vgg",
+        epochs=1,
+        lr=0.0,
+        batch_size=24,
+        out=tmp_path / "run",
+    ).run
+    model = load_classifier(run)
+    assert torch.equal(model.head.fc6.weight, fc["fc6.weight"])
+    assert torch.equal(model.head.fc7.bias, fc["fc7.bias"])
+    assert model.head.fc8.weight.shape == (3, 4096)
+    assert model.encoder.mean.flatten().tolist() == [0.5] * 3
+    assert model.encoder.origin == "a test"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epochs": 0}, "--epochs 0 must be at least 1"),
+        ({"image_size": 16}, "--image-size 16"),
+        ({"unfreeze": "block6"}, "block6"),
+        ({"unfreeze": "none block6@1"}, "block6"),
+        ({"augmentation": "strongest"}, "strongest"),
+        ({"lr": -1.0}, "--lr"),
+        ({"weights": "nowhere.pth"}, "nowhere.pth"),
+    ],
+)
+def test_wrong_options_are_named_before_anything_is_written(colours, tmp_path, changes, words):
+    with pytest.raises(Exception, match=words) as caught:
+        finetune(colours, **{**TINY, **changes}, out=tmp_path / "run")
+    from vggtransfer.errors import VGGTransferError
+
+    assert isinstance(caught.value, VGGTransferError)
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_data_is_one_line():
+    with pytest.raises(OptionError, match="missing --data"):
+        finetune()

@@ -1,0 +1,207 @@
+"""`vggtransfer evaluate`: how good a classifier is on labelled pictures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vggtransfer.classification.views import TTA
+from vggtransfer.encoder.precision import Precision
+from vggtransfer.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from vggtransfer.classification.metrics import Scores
+    from vggtransfer.data.scan import BadPicture
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What `evaluate` measured.
+
+    Attributes:
+        model: The model, as given.
+        data: The data folder, as given.
+        split: The split, as given.
+        folder: Where the pictures are from: the data folder, or the folder in it that holds the split.
+        tta: Test-time augmentation.
+        scores: All of them; `scores.top1_accuracy` is the usual one.
+        trained_on: How many of the pictures scored are in the training set of the model; None if its run directory,
+            and with it this knowledge, is not there.
+        bad: Pictures that cannot be read and were left out.
+        out: The folder written, if any.
+    """
+
+    model: Path
+    data: Path
+    split: str
+    folder: Path
+    tta: str
+    scores: Scores
+    trained_on: int | None
+    bad: tuple[BadPicture, ...]
+    out: Path | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything in plain types, as `--format json` prints it."""
+        return {
+            "model": str(self.model),
+            "data": str(self.data),
+            "split": self.split,
+            "folder": str(self.folder),
+            "tta": self.tta,
+            **asdict(self.scores),
+            "trained_on": self.trained_on,
+            "bad_images": [{"path": str(picture.path), "reason": picture.reason} for picture in self.bad],
+            "out": None if self.out is None else str(self.out),
+        }
+
+
+def evaluate(
+    data: Path,
+    *,
+    model: Path,
+    split: Literal["auto", "train", "val", "test", "all"] = "auto",
+    batch_size: int = 64,
+    precision: Precision = "auto",
+    device: str = "auto",
+    workers: int | None = None,
+    tta: TTA = "none",
+    on_bad_image: Literal["skip", "stop"] = "skip",
+    format: Literal["table", "json"] = "table",  # noqa: A002
+    out: Path | None = None,
+) -> EvaluationResult:
+    """Measures a classifier on labelled pictures: accuracy, per-class scores, confusion and calibration.
+
+    Pictures that the model was trained on are recognised by their content, from the record in its run directory. They
+    are left out where that is the only way to an honest result (a folder that is not divided into train, val and
+    test, with split `auto`), and counted in a warning elsewhere.
+
+    Args:
+        data: Folder with `train|val|test/CLASS/*`, or with `CLASS/*`. The classes must be those of the model.
+        model: Run directory of `finetune`, or its `model.safetensors`.
+        split: `auto` takes test, else val, else the pictures of a flat folder that the model was not trained on;
+            `train` and `val`, in a folder without them, the model's own training or validation pictures among those
+            there; `all` takes everything there is.
+        batch_size: Pictures per pass through the network.
+        precision: `auto` uses bfloat16 where the hardware is good at it, else float32.
+        device: `auto` takes a GPU if there is one; or `cpu`, `cuda`, `cuda:1`, `mps`.
+        workers: Processes that load pictures; default: chosen for the machine.
+        tta: Views whose probabilities are averaged: `none` is the centre crop alone, `flip` adds its mirror image,
+            `five-crop` the four corners, `ten-crop` both.
+        on_bad_image: `skip` leaves unreadable pictures out and names them; `stop` ends with the first one.
+        format: A table for people, or one JSON object.
+        out: Folder for `evaluation.json`, `confusion.png` and `bad_images.csv`; nothing is written without it.
+
+    Returns:
+        What was measured, and the folder that was written.
+
+    Raises:
+        VGGTransferError: An option, the model or the data cannot be used; says which and what to do.
+    """
+    if split not in ("auto", "train", "val", "test", "all"):
+        raise OptionError(f"split={split} is not possible: use auto, train, val, test or all")
+    if format not in ("table", "json"):
+        raise OptionError(f"format={format} is not possible: use table or json")
+    from vggtransfer.classification.inference import check_scoring_options, score_pictures
+    from vggtransfer.classification.metrics import compute_metrics
+    from vggtransfer.classification.model import load_classifier
+    from vggtransfer.classification.training_record import choose_samples, find_candidates, read_training_record
+    from vggtransfer.data.scan import check_pictures
+    from vggtransfer.encoder.precision import resolve_device, resolve_precision
+
+    data, model = Path(data), Path(model)
+    check_scoring_options(batch_size=batch_size, workers=workers, tta=tta)
+    chosen_device = resolve_device(device)
+    resolve_precision(precision, chosen_device)  # refuses before thousands of pictures are read, not after
+
+    classifier = load_classifier(model).to(chosen_device)
+    record = read_training_record(model)
+    candidates = find_candidates(data, split, record)
+    _check_classes(data, candidates.classes, classifier.task.classes)
+    check = check_pictures(candidates.samples, on_bad_image=on_bad_image, progress=True)
+    _report_bad(check.bad)
+    if not check.good:
+        raise DataError(f"{data}: none of the {len(check.bad)} pictures can be read, the first: {check.bad[0].reason}")
+    samples = choose_samples(candidates, check.good, check.hashes, record)
+    trained_on = None if record is None else sum(check.hashes[sample.path] in record.train for sample in samples)
+    _report_choice(samples, good=len(check.good), trained_on=trained_on)
+
+    probabilities, labels = score_pictures(
+        classifier,
+        samples,
+        batch_size=batch_size,
+        precision=precision,
+        workers=workers,
+        tta=tta,
+        progress="evaluating",
+    )
+    scores = compute_metrics(probabilities, labels, classifier.task.classes)
+    result = EvaluationResult(model, data, split, candidates.folder, tta, scores, trained_on, check.bad, out)
+    if out is not None:
+        _write(result, Path(out))
+    if format == "json":
+        from vggtransfer.classification.json_output import print_json
+
+        print_json(result.as_dict())
+    else:
+        from vggtransfer.classification.evaluation_table import print_tables
+
+        print_tables(result)
+    return result
+
+
+def _check_classes(data: Path, found: Sequence[str], expected: Sequence[str]) -> None:
+    if tuple(found) == tuple(expected):
+        return
+    only_data, only_model = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
+    difference = "; ".join(
+        f"only in {where}: {_shortened(names)}"
+        for where, names in (("the data", only_data), ("the model", only_model))
+        if names
+    )
+    raise DataError(
+        f"{data} has other classes than the model: {len(found)} in the data ({_shortened(found)}), "
+        f"{len(expected)} in the model ({_shortened(expected)}); {difference}"
+    )
+
+
+def _shortened(names: Sequence[str], most: int = 20) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _report_bad(bad: Sequence[BadPicture]) -> None:
+    if not bad:
+        return
+    print(f"warning: {len(bad)} unreadable pictures left out:", file=sys.stderr)
+    for picture in bad:
+        print(f"  {picture.path}: {picture.reason}", file=sys.stderr)
+
+
+def _report_choice(samples: Sequence[object], *, good: int, trained_on: int | None) -> None:
+    if len(samples) < good:
+        print(f"evaluating {len(samples)} of {good} pictures, chosen by the record of the model's run", file=sys.stderr)
+    if trained_on:
+        print(
+            f"warning: {trained_on} of {len(samples)} pictures were in the training set of this model; "
+            "its scores on them say nothing about new pictures",
+            file=sys.stderr,
+        )
+
+
+def _write(result: EvaluationResult, out: Path) -> None:
+    from vggtransfer.cache import write_atomically
+    from vggtransfer.classification.figures import draw_confusion
+    from vggtransfer.classification.json_output import json_text
+    from vggtransfer.data.scan import write_bad_pictures
+
+    try:
+        with write_atomically(out / "evaluation.json") as temporary:
+            temporary.write_text(json_text(result.as_dict()) + "\n", encoding="utf-8")
+        draw_confusion(result.scores.confusion, [row.label for row in result.scores.classes], out / "confusion.png")
+        write_bad_pictures(out / "bad_images.csv", result.bad)
+    except OSError as error:
+        raise OptionError(f"--out {out}: cannot write there: {error.strerror or error}") from error

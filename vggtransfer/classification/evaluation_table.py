@@ -1,0 +1,73 @@
+"""The tables of `vggtransfer evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vggtransfer.classification.console import plain_table, print_table, printable
+from vggtransfer.classification.metrics import Scores
+
+if TYPE_CHECKING:
+    from vggtransfer.classification.evaluation import EvaluationResult
+
+_MOST_CLASSES = 40
+_WORST_CLASSES = 20
+_CONFUSIONS = 5
+
+
+def print_tables(result: EvaluationResult) -> None:
+    """Prints overall scores, scores by class and the most frequent confusions to standard output."""
+    scores = result.scores
+    views = "" if result.tta == "none" else f", {result.tta} test-time augmentation"
+    print(f"{printable(result.model)} on {scores.pictures:,} pictures of {printable(result.folder)}{views}")
+
+    overall = plain_table("overall", "score", numbers=("score",))
+    overall.add_row("top-1 accuracy", f"{scores.top1_accuracy:.2%}")
+    if scores.top5_accuracy is not None:
+        overall.add_row("top-5 accuracy", f"{scores.top5_accuracy:.2%}")
+    overall.add_row("macro precision", f"{scores.macro_precision:.2%}")
+    overall.add_row("macro recall (balanced accuracy)", f"{scores.macro_recall:.2%}")
+    overall.add_row("macro F1", f"{scores.macro_f1:.2%}")
+    overall.add_row("expected calibration error", f"{scores.calibration_error:.2%}")
+    overall.add_row("negative log-likelihood", f"{scores.negative_log_likelihood:.4f}")
+    print_table(overall)
+    _print_classes(scores)
+    _print_confusions(scores)
+    if result.bad:
+        print(f"left out: {len(result.bad)} unreadable pictures")
+    if result.out is not None:
+        print(f"wrote {printable(result.out)}: evaluation.json, confusion.png, bad_images.csv")
+
+
+def _print_classes(scores: Scores) -> None:
+    rows: Sequence[object] = scores.classes
+    shown = scores.classes
+    if len(rows) > _MOST_CLASSES:
+        present = [row for row in scores.classes if row.support]
+        shown = tuple(sorted(present, key=lambda row: row.f1)[:_WORST_CLASSES])
+        print(f"the {len(shown)} classes with the lowest F1 of {len(rows)} (all of them with --format json or --out)")
+    columns = ("precision", "recall", "F1", "pictures")
+    table = plain_table("class", *columns, numbers=columns)
+    for row in shown:
+        table.add_row(
+            printable(row.label), f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}", f"{row.support:,}"
+        )
+    print_table(table)
+
+
+def _print_confusions(scores: Scores) -> None:
+    names = [row.label for row in scores.classes]
+    errors = [
+        (count, true, predicted)
+        for true, counts in enumerate(scores.confusion)
+        for predicted, count in enumerate(counts)
+        if count and true != predicted
+    ]
+    if not errors:
+        return
+    print("most frequent confusions")
+    table = plain_table("pictures", "of", "taken for", numbers=("pictures",))
+    for count, true, predicted in sorted(errors, key=lambda error: -error[0])[:_CONFUSIONS]:
+        table.add_row(f"{count:,}", printable(names[true]), printable(names[predicted]))
+    print_table(table)

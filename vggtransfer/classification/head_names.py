@@ -1,0 +1,5 @@
+"""The heads that `finetune` offers; apart from `head.py`, because command lines are parsed without torch."""
+
+from typing import Literal
+
+HeadName = Literal["linear", "mlp", "vgg"]

@@ -1,0 +1,137 @@
+"""A classifier run over pictures: probabilities, in the order of the samples."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import get_args
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from vggtransfer.classification.model import VGGClassifier
+from vggtransfer.classification.views import TTA, square_side, views
+from vggtransfer.data.dataset import PictureDataset
+from vggtransfer.data.folders import Sample
+from vggtransfer.data.loader import Batches, ordered_batches, picture_loader, resolve_workers, to_unit_range
+from vggtransfer.data.transforms import evaluation_transform
+from vggtransfer.encoder.precision import Precision, resolve_precision
+from vggtransfer.errors import OptionError, WeightsError
+
+
+def check_scoring_options(*, batch_size: int, workers: int | None, tta: str) -> None:
+    """Refuses values that `score_pictures` cannot use; for commands, before they read thousands of pictures.
+
+    Raises:
+        OptionError: A value out of range.
+    """
+    if batch_size < 1:
+        raise OptionError(f"batch_size={batch_size} is not possible: it must be at least 1")
+    if workers is not None and workers < 0:
+        raise OptionError(f"workers={workers} is not possible: it must be at least 0 (0 reads in this process)")
+    if tta not in get_args(TTA):
+        raise OptionError(f"tta={tta} is not possible: use {', '.join(get_args(TTA))}")
+
+
+def score_pictures(
+    model: VGGClassifier,
+    samples: Sequence[Sample],
+    *,
+    batch_size: int = 64,
+    precision: Precision = "auto",
+    workers: int | None = None,
+    tta: TTA = "none",
+    progress: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Computes class probabilities, on the device that holds the model; leaves its mode as it was.
+
+    Softmax is in float32 whatever the precision. With test-time augmentation the probabilities of the views are
+    averaged, not their logits.
+
+    Args:
+        model: Fine-tuned classifier.
+        samples: Pictures that can be read; bad ones are sorted out before.
+        batch_size: Pictures per batch; views are batches of their own, so memory does not grow with them.
+        precision: See `vggtransfer.encoder.precision.resolve_precision`.
+        workers: Processes that read pictures; None chooses.
+        tta: See `vggtransfer.classification.views.TTA`.
+        progress: Text beside a progress bar on a terminal's standard error; None shows no bar.
+
+    Returns:
+        Probabilities float32 [pictures, classes] and labels int64 [pictures], on the CPU, in the order of `samples`.
+
+    Raises:
+        BadImageError: A picture that cannot be read after all.
+        OptionError: A precision that overflows in this model.
+        WeightsError: A model that gives NaN in float32.
+    """
+    task = model.task
+    device = next(model.parameters()).device
+    compute_type = resolve_precision(precision, device)
+    channels_last = device.type != "mps"
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    side = square_side(tta, image_size=task.image_size, crop_fraction=task.crop_fraction)
+    crop_fraction = task.crop_fraction if side == task.image_size else 1.0
+    batches = Batches(ordered_batches(len(samples), batch_size))
+    if workers is None and len(batches) <= 1:
+        workers = 0  # reading one batch overlaps with nothing
+    loader = picture_loader(
+        PictureDataset(samples, evaluation_transform(side, crop_fraction=crop_fraction), seed=0),
+        batches,
+        workers=resolve_workers(workers, device=device),
+        pin_memory=device.type == "cuda",
+    )
+
+    probabilities = torch.empty(len(samples), len(task.classes))
+    labels = torch.empty(len(samples), dtype=torch.int64)
+    with torch.inference_mode(), _evaluating(model), _autocast(device, compute_type), _bar(progress) as bar:
+        row = bar.add_task(progress or "", total=len(samples))
+        for pictures, batch_labels, indices in loader:
+            images = to_unit_range(pictures, device, channels_last=channels_last)
+            scored = [model(view).float().softmax(dim=1) for view in views(images, tta, image_size=task.image_size)]
+            probabilities[indices] = torch.stack(scored).mean(dim=0).cpu()
+            labels[indices] = batch_labels
+            bar.advance(row, len(pictures))
+    _check_finite(probabilities, compute_type)
+    return probabilities, labels
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _autocast(device: torch.device, compute_type: torch.dtype) -> AbstractContextManager[object]:
+    return nullcontext() if compute_type == torch.float32 else torch.autocast(device.type, dtype=compute_type)
+
+
+def _bar(progress: str | None) -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=progress is None or not sys.stderr.isatty(),
+    )
+
+
+def _check_finite(probabilities: Tensor, compute_type: torch.dtype) -> None:
+    bad = int((~probabilities.isfinite()).any(dim=1).sum())
+    if bad == 0:
+        return
+    found = f"{bad} of {len(probabilities)} pictures got NaN instead of probabilities"
+    if compute_type == torch.float32:
+        raise WeightsError(f"{found}: the model's weights are damaged; train it again")
+    raise OptionError(f"{found} in {str(compute_type).removeprefix('torch.')}; use precision=fp32")

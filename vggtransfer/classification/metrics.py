@@ -1,0 +1,94 @@
+"""How good the predicted probabilities are: accuracy, per-class scores, confusion and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of one class, in [0, 1]; a ratio without anything to count is 0, as in scikit-learn."""
+
+    label: str
+    precision: float
+    """Of the pictures predicted as this class, the part that is."""
+    recall: float
+    """Of the pictures of this class, the part that was found."""
+    f1: float
+    """Harmonic mean of precision and recall."""
+    support: int
+    """Pictures of this class."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one set of pictures. Accuracies and averages are in [0, 1]."""
+
+    pictures: int
+    top1_accuracy: float
+    top5_accuracy: float | None
+    """The true class is among the five most probable ones; None with 5 classes or fewer, where it says nothing."""
+    macro_precision: float
+    """Mean over classes, each counting the same. Classes without pictures are left out, here and below."""
+    macro_recall: float
+    """Also known as balanced accuracy."""
+    macro_f1: float
+    calibration_error: float
+    """Expected difference between the probability of the predicted class and the accuracy, in 15 bins of equal width
+    (Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3)."""
+    negative_log_likelihood: float
+    """Mean over pictures of -log(probability of the true class), in nats."""
+    classes: tuple[ClassScores, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    """Counts: rows are true classes, columns predicted ones."""
+
+
+def compute_metrics(probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> Scores:
+    """Compares probabilities float [pictures, classes] with labels int64 [pictures]; there is at least one picture."""
+    # Averaging over views may leave 1 + 1e-7, which torchmetrics would take for a logit.
+    probabilities = probabilities.float().clamp(0, 1)
+    predicted = probabilities.argmax(dim=1)
+    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=len(classes))
+    rows = _class_scores(confusion, classes)
+    present = [row for row in rows if row.support]
+    true_probability = probabilities.gather(1, labels[:, None]).clamp_min(torch.finfo(torch.float32).tiny)
+    return Scores(
+        pictures=len(labels),
+        top1_accuracy=(predicted == labels).double().mean().item(),
+        top5_accuracy=_top_accuracy(probabilities, labels, 5) if len(classes) > 5 else None,
+        macro_precision=sum(row.precision for row in present) / len(present),
+        macro_recall=sum(row.recall for row in present) / len(present),
+        macro_f1=sum(row.f1 for row in present) / len(present),
+        calibration_error=multiclass_calibration_error(
+            probabilities, labels, num_classes=len(classes), n_bins=CALIBRATION_BINS, norm="l1"
+        ).item(),
+        negative_log_likelihood=-true_probability.log().double().mean().item(),
+        classes=rows,
+        confusion=tuple(map(tuple, confusion.tolist())),
+    )
+
+
+def _top_accuracy(probabilities: Tensor, labels: Tensor, k: int) -> float:
+    return (probabilities.topk(k, dim=1).indices == labels[:, None]).any(dim=1).double().mean().item()
+
+
+def _class_scores(confusion: Tensor, classes: Sequence[str]) -> tuple[ClassScores, ...]:
+    counts = confusion.double()
+    correct, support, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+    columns = (
+        correct / predicted.clamp_min(1),
+        correct / support.clamp_min(1),
+        2 * correct / (support + predicted).clamp_min(1),
+        support.long(),
+    )
+    return tuple(
+        ClassScores(label, *values)
+        for label, *values in zip(classes, *(column.tolist() for column in columns), strict=True)
+    )

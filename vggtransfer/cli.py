@@ -1,0 +1,151 @@
+"""The commands of `vggtransfer`: each is one plain function, imported only when its command is chosen."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vggtransfer.errors import OptionError, VGGTransferError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line of the list of commands.
+
+    Args:
+        name: As it is typed; may have two words.
+        function: `module:function`; importing the module must stay quick, so it imports torch only inside functions.
+        summary: One line for `vggtransfer --help`.
+        positionals: Parameters given by position instead of `--name`; only the last one may be a list.
+        sections: Titles of sections of the help by the first option in each.
+    """
+
+    name: str
+    function: str
+    summary: str
+    positionals: tuple[str, ...] = ()
+    sections: Mapping[str, str] = field(default_factory=dict)
+
+    def load(self) -> Callable[..., object]:
+        """Imports the function."""
+        module, _, name = self.function.partition(":")
+        function: Callable[..., object] = getattr(importlib.import_module(module), name)
+        return function
+
+
+_USAGE = """\
+usage: vggtransfer COMMAND [--config RECIPE.yaml] [--option VALUE ...]
+       vggtransfer COMMAND --help
+       vggtransfer --version
+
+Transfer learning and feature extraction with VGG networks.
+"""
+
+_CLASSIFICATION = "vggtransfer.classification"
+_WEIGHTS = "vggtransfer.encoder.weights_commands"
+
+COMMANDS = (
+    Command("demo", f"{_CLASSIFICATION}.demo:demo", "Show the main job in minutes, without any download."),
+    Command(
+        "finetune",
+        f"{_CLASSIFICATION}.recipe:finetune",
+        "Train a classifier on a folder of pictures.",
+        sections={
+            "data": "Data",
+            "arch": "Model",
+            "image_size": "Pictures",
+            "epochs": "Optimisation",
+            "label_smoothing": "Regularisation and balance",
+            "precision": "Machine",
+            "seed": "Run",
+        },
+    ),
+    Command("evaluate", f"{_CLASSIFICATION}.evaluation:evaluate", "Measure a classifier on labelled pictures."),
+    Command("predict", f"{_CLASSIFICATION}.prediction:predict", "Classify pictures.", positionals=("paths",)),
+    Command(
+        "inspect", "vggtransfer.encoder.inspection:inspect", "Show a network layer by layer.", positionals=("arch",)
+    ),
+    Command("weights list", f"{_WEIGHTS}:list_weights", "List the known pretrained weights."),
+    Command("weights fetch", f"{_WEIGHTS}:fetch_weights", "Download and verify weights.", positionals=("arch",)),
+    Command("weights convert", f"{_WEIGHTS}:convert_weights", "Convert a checkpoint.", positionals=("source",)),
+    Command("weights path", f"{_WEIGHTS}:weights_path", "Print where weights are kept.", positionals=("arch",)),
+)
+
+
+def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = COMMANDS) -> int:
+    """Runs one command line and returns the exit code: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments), commands)
+        sys.stdout.flush()
+        return code
+    except VGGTransferError as error:
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interruption:
+        print(str(interruption) or "interrupted", file=sys.stderr)
+        return getattr(interruption, "exit_code", 130)
+    except BrokenPipeError:
+        try:
+            print(flush=True)
+        except BrokenPipeError:
+            # It was standard output, as in `vggtransfer ... | head`. At exit the interpreter would flush it once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        raise
+
+
+def _run(arguments: list[str], commands: Sequence[Command]) -> int:
+    if arguments[:1] == ["--version"]:
+        from vggtransfer import __version__
+
+        print(f"vggtransfer {__version__}")
+        return 0
+    for command in commands:
+        words = command.name.split()
+        if arguments[: len(words)] == words:
+            return _run_command(command, arguments[len(words) :])
+    return _list_commands(arguments, commands)
+
+
+def _run_command(command: Command, arguments: list[str]) -> int:
+    from vggtransfer.command_line.parser import CommandParser
+    from vggtransfer.recipe_files import resolved_recipe
+
+    function = command.load()
+    parser = CommandParser(command.name, function, positionals=command.positionals, sections=command.sections)
+    request = parser.read(arguments)
+    if request.wants_help:
+        print(parser.format_help(), end="")
+        return 0
+    options = parser.options(request)
+    if request.wants_recipe:
+        print(resolved_recipe(command.name, options), end="")
+        return 0
+    if missing := parser.missing(request):
+        raise OptionError(f"missing {' and '.join(parameter.place for parameter in missing)}")
+    function(**options)
+    return 0
+
+
+def _list_commands(arguments: list[str], commands: Sequence[Command]) -> int:
+    """Lists all commands, or those that start with the words given."""
+    words = [argument for argument in arguments if argument not in {"-h", "--help"}]
+    listed = [command for command in commands if command.name.split()[: len(words)] == words]
+    if not listed and words[0].startswith("-"):
+        raise OptionError(f"unknown option '{words[0]}' before the command (vggtransfer COMMAND --option VALUE)")
+    if not listed:
+        in_group = any(command.name.startswith(f"{words[0]} ") for command in commands)
+        written = " ".join(words[:2]) if in_group else words[0]
+        raise OptionError(f"unknown command '{written}'{did_you_mean(written, [command.name for command in commands])}")
+    asked = len(words) < len(arguments)
+    width = max(len(command.name) for command in listed)
+    lines = [f"  {command.name:<{width}}  {command.summary}" for command in listed]
+    print(_USAGE, "Commands:", *lines, sep="\n", file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

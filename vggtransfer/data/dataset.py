@@ -1,0 +1,68 @@
+"""Labelled picture files as a torch data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from vggtransfer.data.decode import decode_image
+from vggtransfer.data.folders import Sample
+from vggtransfer.data.resampling import Picture
+from vggtransfer.data.transforms import sample_seed
+from vggtransfer.errors import BadImageError
+
+
+class PictureTransform(Protocol):
+    """What `PictureDataset` applies; an attribute `min_side: int | None` is passed on to `decode_image`."""
+
+    def __call__(self, image: Picture, *, key: int) -> Picture:
+        """Returns uint8 [height, width, 3] that depends on the picture and the key only."""
+        ...
+
+
+class PictureDataset(Dataset[tuple[Tensor, int, int]]):
+    """Decodes, transforms and returns one picture as (uint8 [3, height, width], label, index).
+
+    A sample is asked for by its index or by (epoch, index). Epoch and index together with the seed are the only source
+    of randomness, so that neither workers nor the order of calls change a picture.
+
+    Attributes:
+        samples: Paths and labels.
+        transform: Applied with the sample's key.
+        seed: Of the run.
+    """
+
+    def __init__(self, samples: Sequence[Sample], transform: PictureTransform, *, seed: int) -> None:
+        self.samples = tuple(samples)
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, int, int]:
+        """Returns one sample.
+
+        Raises:
+            BadImageError: The file cannot be decoded (any more).
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        sample = self.samples[index]
+        try:
+            image = decode_image(sample.path, min_side=getattr(self.transform, "min_side", None))
+        except BadImageError as error:
+            raise (_BadImageInWorkerError(str(error)) if get_worker_info() else error) from None
+        image = self.transform(image, key=sample_seed(self.seed, epoch, index))
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), sample.label, index
+
+
+class _BadImageInWorkerError(BadImageError):
+    """A bad picture in a loader process: torch makes it anew in the main process, from its traceback as one string."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rstrip().rsplit("\n", 1)[-1].removeprefix(f"{__name__}.{type(self).__qualname__}: "))

@@ -1,0 +1,1 @@
+"""Flowers painted by code: petals and stems, eight species, backgrounds, whole pictures with masks."""
