@@ -189,10 +189,10 @@ def test_files_that_are_no_pictures_are_counted_and_system_files_are_not(tmp_pat
 
 
 def test_loose_pictures_and_folders_beside_are_told(tmp_path: Path) -> None:
-    touch(tmp_path, "train/a/{x,4}.jpg", "train/b/{x,4}.jpg", "train/cover.jpg", "masks/m.png")
+    touch(tmp_path, "train/a/{x,4}.jpg", "train/b/{x,4}.jpg", "train/cover.jpg", "old/m.png")
     assert read_folders(tmp_path).warnings == (
         f"1 picture directly in {tmp_path}/train, in no class folder, not used.",
-        f"Folders beside {tmp_path}/train are not used: masks.",
+        f"Folders beside {tmp_path}/train are not used: old.",
     )
 
 

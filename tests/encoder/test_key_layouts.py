@@ -134,13 +134,13 @@ def test_other_ways_to_save_the_trunk() -> None:
 
 
 def test_timm_convolutions_become_matrices_in_torch_order() -> None:
-    fc1 = torch.arange(4 * 2 * 7 * 7.0).reshape(4, 2, 7, 7)
+    fc1 = torch.arange(4 * 2 * 7 * 7, dtype=torch.float64).reshape(4, 2, 7, 7)
     state = {"features.0.weight": torch.zeros(1), "pre_logits.fc1.weight": fc1, "head.fc.bias": torch.ones(3)}
     found = recognise_keys(state, source="FILE")
-    pooled = torch.randn(5, 2, 7, 7)
+    pooled = torch.randn(5, 2, 7, 7, dtype=torch.float64)
     expected = nn.functional.conv2d(pooled, fc1).flatten(1)
     ours = nn.functional.linear(pooled.flatten(1), found.classifier["fc6.weight"])
-    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(ours, expected)
     assert found.classifier["fc8.bias"] is state["head.fc.bias"]
 
 

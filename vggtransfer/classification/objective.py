@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
 
 
 class ClassificationObjective:
@@ -32,10 +31,7 @@ class ClassificationObjective:
         class_weights: Tensor | None = None,
     ) -> None:
         self.label_smoothing, self.class_weights = label_smoothing, class_weights
-        mixers = [
-            mixer(alpha=alpha, num_classes=classes) for mixer, alpha in ((MixUp, mixup), (CutMix, cutmix)) if alpha > 0
-        ]
-        self.mix = RandomChoice(mixers) if mixers else None
+        self.mix = _mixer(classes, mixup, cutmix) if mixup or cutmix else None
 
     def training(self, model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (mean loss, right answers); with mixing, an answer is right if it names the picture's own label."""
@@ -53,6 +49,15 @@ class ClassificationObjective:
         """Returns (sum of plain cross-entropies, right answers)."""
         logits = model(images).float()
         return F.cross_entropy(logits, targets, reduction="sum"), (logits.argmax(dim=1) == targets).sum()
+
+
+def _mixer(classes: int, mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice  # a second to import; few runs need it
+
+    mixers = ((MixUp, mixup), (CutMix, cutmix))
+    chosen = [mixer(alpha=alpha, num_classes=classes) for mixer, alpha in mixers if alpha > 0]
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = RandomChoice(chosen)
+    return mix
 
 
 def balanced_class_weights(labels: Iterable[int], classes: int) -> Tensor:

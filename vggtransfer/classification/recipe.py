@@ -125,7 +125,8 @@ def finetune(
         tensorboard: Also write TensorBoard events.
         out: Run directory; default: `runs/finetune/N` with the next free N.
         resume: Run directory to continue, exactly where its checkpoint stands. The recipe is read from there; only
-            epochs, patience, workers, checkpoint_minutes and tensorboard may be given anew.
+            epochs, patience, workers, checkpoint_minutes and tensorboard may be given anew (with another value than
+            their default).
 
     Returns:
         What was reached and where it was written.

@@ -9,9 +9,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vggtransfer.classification.figures import draw_confusion, draw_curves
-from vggtransfer.classification.inference import score_pictures
-from vggtransfer.classification.metrics import compute_metrics
 from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.pictures import LabelledPictures
 from vggtransfer.data.scan import write_bad_pictures
@@ -95,6 +92,11 @@ def conclude(
     precision: Precision,
 ) -> None:
     """Draws curves and confusion matrix of the best model, which is on its device, and prints how to go on."""
+    # Not needed, and not waited for, before the end of training.
+    from vggtransfer.classification.figures import draw_confusion, draw_curves
+    from vggtransfer.classification.inference import score_pictures
+    from vggtransfer.classification.metrics import compute_metrics
+
     draw_curves(progress.history, run / "curves.png")
     probabilities, labels = score_pictures(
         model, pictures.val, batch_size=options.batch_size, precision=precision, workers=options.workers

@@ -107,7 +107,8 @@ def read_folders(data: Path, *, val_fraction: float = 0.2, seed: int = 0) -> Pic
     for split in ("val", "test"):
         if split in found:
             warnings += _remarks(found[split], folders[split], note_empty=False)
-    if folders and (beside := [name for name in subfolders(data) if name.lower() not in _SPLIT_NAMES]):
+    known = {*_SPLIT_NAMES, "masks"}  # a data set that serves segmentation as well keeps its masks there
+    if folders and (beside := [name for name in subfolders(data) if name.lower() not in known]):
         warnings.append(f"Folders beside {folders['train']} are not used: {_list(beside)}.")
 
     train, val, test = (_samples(found[name], classes) if name in found else () for name in ("train", "val", "test"))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -79,7 +78,7 @@ class Fit:
         layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.model = model.to(session.device, memory_format=layout)  # type: ignore[call-overload]
         self.forward_model: Any = torch.compile(self.model) if options.compile else self.model
-        self.ema = ModelEmaV3(self.model, decay=options.ema, use_warmup=True) if options.ema else None
+        self.ema = self._average() if options.ema else None
         self.scaler = torch.amp.GradScaler(session.device.type, enabled=options.precision == torch.float16)
         self.progress = Progress()
         pin = session.device.type == "cuda"
@@ -144,6 +143,11 @@ class Fit:
         if previous is not None:
             carry_state(previous, self.optimizer)
         self.wrapped = self.session.wrap(self.forward_model)
+
+    def _average(self) -> Any:
+        from timm.utils.model_ema import ModelEmaV3  # a second to import; few runs need it
+
+        return ModelEmaV3(self.model, decay=self.options.ema, use_warmup=True)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         options = self.options

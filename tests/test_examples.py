@@ -1,0 +1,38 @@
+"""Each example runs, at its smallest."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("VGGTRANSFER_CACHE", str(folder / "cache"))
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_finetune_and_predict(tmp_path, monkeypatch):
+    printed = run(
+        "finetune_and_predict.py", "--pictures", "4", "--epochs", "1", folder=tmp_path, monkeypatch=monkeypatch
+    )
+    assert "test accuracy" in printed
+    assert printed.count(" is a ") == 8
+    assert (tmp_path / "example-finetune" / "run" / "model.safetensors").is_file()
+
+
+def test_feature_maps(tmp_path, monkeypatch):
+    run("feature_maps.py", "--arch", "vgg16_bn_x0_25", "--weights", "none", folder=tmp_path, monkeypatch=monkeypatch)
+    with Image.open(tmp_path / "feature_maps.png") as figure:
+        assert figure.size == (1100, 1100)
+
+
+def test_every_example_has_a_test():
+    tested = Path(__file__).read_text(encoding="utf-8")
+    assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in tested] == []
