@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,13 @@ def write_atomically(path: Path) -> Iterator[Path]:
     if os.name == "posix":
         # The rename itself lives in the folder: without this a power cut may bring the old file back.
         _flush_to_disk(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that `write_atomically` left in a folder when its process was killed."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.\d+-[0-9a-f]{8}(\..*)?", path.name):
+            path.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:

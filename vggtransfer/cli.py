@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -21,6 +22,8 @@ class Command:
         summary: One line for `vggtransfer --help`.
         positionals: Parameters given by position instead of `--name`; only the last one may be a list.
         sections: Titles of sections of the help by the first option in each.
+        resume: `module:function` that takes the place of the command when `--resume RUN` is given; it gets RUN and only
+            those options that were typed, for what was not typed comes from the run.
     """
 
     name: str
@@ -28,13 +31,21 @@ class Command:
     summary: str
     positionals: tuple[str, ...] = ()
     sections: Mapping[str, str] = field(default_factory=dict)
+    resume: str | None = None
 
     def load(self) -> Callable[..., object]:
         """Imports the function."""
-        module, _, name = self.function.partition(":")
-        function: Callable[..., object] = getattr(importlib.import_module(module), name)
-        return function
+        return _imported(self.function)
 
+
+def _imported(place: str) -> Callable[..., object]:
+    module, _, name = place.partition(":")
+    function: Callable[..., object] = getattr(importlib.import_module(module), name)
+    return function
+
+
+# A full disk, a read-only or forbidden place: nothing that a traceback would help with.
+_NOT_OUR_FAULT = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
 
 _USAGE = """\
 usage: vggtransfer COMMAND [--config RECIPE.yaml] [--option VALUE ...]
@@ -62,6 +73,7 @@ COMMANDS = (
             "precision": "Machine",
             "seed": "Run",
         },
+        resume=f"{_CLASSIFICATION}.resuming:resume_finetune",
     ),
     Command("evaluate", f"{_CLASSIFICATION}.evaluation:evaluate", "Measure a classifier on labelled pictures."),
     Command("predict", f"{_CLASSIFICATION}.prediction:predict", "Classify pictures.", positionals=("paths",)),
@@ -95,6 +107,13 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         raise
+    except OSError as error:
+        if error.errno not in _NOT_OUR_FAULT:
+            raise
+        print(f"error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        if error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as above
+        return 2
 
 
 def _run(arguments: list[str], commands: Sequence[Command]) -> int:
@@ -126,7 +145,11 @@ def _run_command(command: Command, arguments: list[str]) -> int:
         return 0
     if missing := parser.missing(request):
         raise OptionError(f"missing {' and '.join(parameter.place for parameter in missing)}")
-    function(**options)
+    run = options.get("resume")
+    if command.resume is None or run is None:
+        function(**options)
+    else:
+        _imported(command.resume)(run, {name: options[name] for name in request.given if name != "resume"})
     return 0
 
 

@@ -14,9 +14,10 @@ from vggtransfer.classification.inference import score_pictures
 from vggtransfer.classification.model import Task, VGGClassifier, save_classifier
 from vggtransfer.classification.views import square_side, views
 from vggtransfer.data.folders import Sample
+from vggtransfer.data.scan import BadPicture
 from vggtransfer.encoder.precision import resolve_device, resolve_precision
 from vggtransfer.encoder.vgg import VGGEncoder
-from vggtransfer.errors import DataError, OptionError, WeightsError
+from vggtransfer.errors import BadImageError, DataError, OptionError, WeightsError
 
 Writer = Callable[..., list[Path]]
 Recorder = Callable[..., None]
@@ -164,6 +165,13 @@ class TestEvaluate:
         with pytest.raises(WeightsError, match="elsewhere"):
             evaluate(tmp_path, model=tmp_path / "elsewhere")
 
+    def test_texts_do_for_paths(self, colour_run: Path, write_colours: Writer, tmp_path: Path) -> None:
+        write_colours(tmp_path / "data", count=1)
+        texts = {"model": str(colour_run), "out": str(tmp_path / "report")}
+        result = evaluate(str(tmp_path / "data"), **texts)  # type: ignore[arg-type]
+        assert (result.data, result.model, result.out) == (tmp_path / "data", colour_run, tmp_path / "report")
+        assert (tmp_path / "report" / "evaluation.json").is_file()
+
 
 class TestPicturesTheModelWasTrainedOn:
     def test_warning_on_a_test_folder(
@@ -260,6 +268,28 @@ class TestScorePictures:
         assert labels.tolist() == [sample.label for sample in samples]
         backwards, _ = score_pictures(colour_classifier, samples[::-1], batch_size=12)
         torch.testing.assert_close(backwards.flip(0), probabilities, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_a_bad_picture_is_an_error_unless_somebody_takes_it(
+        self, workers: int, colour_classifier: VGGClassifier, write_colours: Writer, tmp_path: Path
+    ) -> None:
+        samples = samples_of(write_colours(tmp_path, count=1))
+        expected, _ = score_pictures(colour_classifier, samples, precision="fp32")
+        samples[1].path.write_bytes(b"no picture")
+        error = None
+        try:
+            score_pictures(colour_classifier, samples, workers=workers)
+        except BadImageError as caught:
+            error = str(caught)
+        assert error is not None
+        assert error.startswith(f"{samples[1].path}: ")
+        bad: list[BadPicture] = []
+        probabilities, labels = score_pictures(
+            colour_classifier, samples, batch_size=3, workers=workers, precision="fp32", on_bad=bad.append
+        )
+        assert [f"{picture.path}: {picture.reason}" for picture in bad] == [error]
+        assert labels.tolist() == [0, 2, 3]
+        torch.testing.assert_close(probabilities, expected[[0, 2, 3]], rtol=1e-4, atol=1e-5)
 
     def test_flip_is_the_mean_over_both_pictures(
         self, colour_classifier: VGGClassifier, write_colours: Writer, tmp_path: Path

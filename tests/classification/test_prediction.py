@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch
 from vggtransfer.classification.inference import score_pictures
 from vggtransfer.classification.model import Task, VGGClassifier, save_classifier
 from vggtransfer.classification.prediction import predict
+from vggtransfer.data.decode import decode_image
 from vggtransfer.data.folders import Sample
 from vggtransfer.errors import DataError, OptionError
 
@@ -169,6 +171,55 @@ def test_bad_pictures(
         predict([str(path) for path in pictures], model=colour_run, on_bad_image="stop")
     with pytest.raises(DataError, match="none of 3 pictures can be read"):
         predict([str(path) for path in pictures[1:]], model=colour_run)
+
+
+def test_each_picture_is_decoded_once(colour_run: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from vggtransfer.data import dataset
+
+    decoded: list[Path] = []
+
+    def count(path: Path, *, min_side: int | None = None) -> object:
+        decoded.append(path)
+        return decode_image(path, min_side=min_side)
+
+    monkeypatch.setattr(dataset, "decode_image", count)
+    monkeypatch.setattr("vggtransfer.data.scan.decode_image", count)
+    predict([str(path) for path in pictures], model=colour_run, batch_size=2, workers=0)
+    assert decoded == pictures
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_pictures_anywhere_leave_the_others_in_order(
+    workers: int, colour_run: Path, write_colours: Writer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = write_colours(tmp_path / "many")
+    # Batches of 3: a bad one in the middle, a batch of nothing else, a bad one at the end.
+    bad = [paths[1], *paths[3:6], paths[11]]
+    for path in bad:
+        path.write_bytes(b"no picture")
+    (paths[8]).unlink()
+    result = predict(
+        [*map(str, paths[:8]), *map(str, paths[9:])], model=colour_run, batch_size=3, workers=workers, top_k=1
+    )
+    read = [path for path in paths if path not in bad and path != paths[8]]
+    assert [row.path for row in result.rows] == read
+    assert [row.label for row in result.rows] == [path.parent.name for path in read]
+    assert [picture.path for picture in result.bad] == bad
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"warning: left out {picture.path}: {picture.reason}" for picture in result.bad]
+    with pytest.raises(DataError) as caught:
+        predict([str(paths[0]), *map(str, bad)], model=colour_run, workers=workers, on_bad_image="stop")
+    assert multiprocessing.active_children() == []  # although the traceback is still there
+    assert str(caught.value) == (
+        f"{bad[0]}: {result.bad[0].reason}; replace or remove it, or leave such out with --on-bad-image skip"
+    )
+
+
+def test_texts_do_for_paths(colour_run: Path, pictures: list[Path], tmp_path: Path) -> None:
+    result = predict([str(pictures[0])], model=str(colour_run), out=str(tmp_path / "p.csv"))  # type: ignore[arg-type]
+    assert result.model == colour_run
+    assert result.out == tmp_path / "p.csv"
+    assert result.out.is_file()
 
 
 def test_flip_is_averaged(colour_run: Path, pictures: list[Path]) -> None:

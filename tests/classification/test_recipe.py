@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from vggtransfer.classification.evaluation import evaluate
 from vggtransfer.classification.model import load_classifier
 from vggtransfer.classification.recipe import finetune
 from vggtransfer.errors import OptionError, TrainingError
@@ -89,7 +90,7 @@ def test_learns_and_writes_the_run_directory(colours, tmp_path, capsys):
     for name in ("curves.png", "confusion.png"):
         with Image.open(run / name) as figure:
             assert figure.size[0] > 300
-    environment = json.loads((run / "environment.json").read_text())
+    environment = json.loads((run / "environment.json").read_text())[0]
     assert torch.__version__.startswith(environment["packages"]["torch"])
     assert len(rows_of(run / "pictures.csv")) == 63
     assert read_recipe(run / "recipe.yaml")["epochs"] == 4
@@ -159,12 +160,12 @@ def test_stopping_by_signal_and_resuming_changes_nothing(colours, tmp_path, unin
     steps = 0
     original = Fit._step
 
-    def interrupting(self, passes):
+    def interrupting(self, *arguments):
         nonlocal steps
         steps += 1
-        if steps in (2, 5, 8):
-            os.kill(os.getpid(), signal.SIGTERM if steps == 5 else signal.SIGINT)
-        return original(self, passes)
+        if steps in (1, 4, 7):  # acted on after the following step, in the middle of an epoch of three
+            os.kill(os.getpid(), signal.SIGTERM if steps == 4 else signal.SIGINT)
+        return original(self, *arguments)
 
     monkeypatch.setattr(Fit, "_step", interrupting)
     settings = {**REFINED, "workers": workers, "out": run, "data": colours}
@@ -176,6 +177,27 @@ def test_stopping_by_signal_and_resuming_changes_nothing(colours, tmp_path, unin
     finetune(resume=run)
     assert_same_weights(run, uninterrupted)
     assert len(rows_of(run / "metrics.csv")) == 3
+
+
+def test_signal_during_validation_is_heeded_and_a_second_one_does_no_harm(
+    colours, tmp_path, uninterrupted, monkeypatch
+):
+    from vggtransfer.training.interruption import TrainingInterrupted
+    from vggtransfer.training.loop import Fit
+
+    original = Fit._validate
+
+    def interrupting(self, request):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, request)
+
+    monkeypatch.setattr(Fit, "_validate", interrupting)
+    with pytest.raises(TrainingInterrupted, match="after 3 of 3 steps"):
+        finetune(colours, **REFINED, out=tmp_path / "run")
+    monkeypatch.undo()
+    finetune(resume=tmp_path / "run")
+    assert_same_weights(tmp_path / "run", uninterrupted)
 
 
 def command(*arguments: object) -> list[str]:
@@ -212,6 +234,45 @@ def test_kills_at_random_moments_change_nothing(colours, tmp_path, uninterrupted
     assert_same_weights(run, uninterrupted)
 
 
+def two_processes(*arguments: object, stop_when: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs finetune under torchrun, and sends it SIGTERM as soon as a file is there."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    words = [*launcher, "vggtransfer", "finetune", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        while stop_when is not None and process.poll() is None and not stop_when.is_file():
+            time.sleep(0.005)
+        if stop_when is not None:
+            process.terminate()
+        output, errors = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(words, process.returncode, output, errors)
+
+
+def test_two_processes_stop_resume_and_save_what_they_validate(colours, tmp_path):
+    """The buffers of BatchNorm, the moving average and the stages survive SIGTERM to torchrun, in all processes."""
+    settings = options({**REFINED, "unfreeze": "none all@1", "epochs": 4, "workers": 1, "device": "auto"})
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    finished = two_processes("--data", colours, "--out", whole, *settings)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    best = load_checkpoint(whole)["progress"]["best_epoch"]
+    scores = evaluate(colours, model=whole, split="val", precision="fp32", workers=0).scores
+    validated = float(rows_of(whole / "metrics.csv")[best]["val_loss"])
+    assert scores.negative_log_likelihood == pytest.approx(validated, rel=1e-5)
+    stopped = two_processes("--data", colours, "--out", run, *settings, stop_when=run / "metrics.csv")
+    assert stopped.returncode != 0
+    assert "Go on with: vggtransfer finetune --resume" in stopped.stderr
+    assert 1 <= load_checkpoint(run)["progress"]["epoch"] < 4
+    assert two_processes("--resume", run).returncode == 0
+    assert_same_weights(run, whole)
+
+
+def test_mistakes_under_torchrun_are_told_once(tmp_path):
+    finished = two_processes("--data", tmp_path, *options(TINY))
+    assert finished.returncode != 0
+    assert finished.stderr.count("error: ") == 1
+    assert "Connection closed" not in finished.stderr
+
+
 def test_two_processes_train_as_one(colours, tmp_path):
     """Without BatchNorm in training mode, dropout and remainders, two processes compute what one does."""
     settings = {
@@ -225,19 +286,14 @@ def test_two_processes_train_as_one(colours, tmp_path):
         "lr": 0.05,
     }
     finetune(colours, **settings, out=tmp_path / "one")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    arguments = ["vggtransfer", "finetune", "--data", str(colours), "--out", str(tmp_path / "two"), *options(settings)]
-    finished = subprocess.run(
-        [*launcher, *arguments], capture_output=True, text=True, env=environment, timeout=300, check=False
-    )
+    finished = two_processes("--data", colours, "--out", tmp_path / "two", *options(settings))
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert finished.stdout.count("best validation accuracy") == 1
     one, two = (rows_of(tmp_path / name / "metrics.csv") for name in ("one", "two"))
     for alone, together in zip(one, two, strict=True):
         for column in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
             assert float(together[column]) == pytest.approx(float(alone[column]), abs=2e-4), column
-    assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
+    assert json.loads((tmp_path / "two" / "environment.json").read_text())[0]["processes"] == 2
 
 
 def test_loss_that_is_not_finite_stops_before_the_step(colours, tmp_path, monkeypatch):
@@ -255,12 +311,13 @@ def test_loss_that_is_not_finite_stops_before_the_step(colours, tmp_path, monkey
     monkeypatch.setattr(ClassificationObjective, "training", breaking)
     with pytest.raises(TrainingError, match=r"loss is nan in epoch 2, step 2.*last\.pt.*Lower --lr"):
         finetune(colours, **TINY, epochs=3, batch_size=16, out=run)
+    assert load_checkpoint(run)["progress"]["epoch"] == 1
     assert all(tensor.isfinite().all() for tensor in load_checkpoint(run)["model"].values())
     monkeypatch.setattr(ClassificationObjective, "training", original)
     assert len(finetune(resume=run).history) == 3
 
 
-def test_diverging_rate_is_reported(colours, tmp_path):
+def test_diverging_rate_is_reported_and_can_be_lowered(colours, tmp_path):
     with pytest.raises(TrainingError, match="Lower --lr"):
         finetune(
             colours,
@@ -273,6 +330,7 @@ def test_diverging_rate_is_reported(colours, tmp_path):
             warmup_epochs=0,
             out=tmp_path / "run",
         )
+    assert len(finetune(resume=tmp_path / "run", lr=1e-4, epochs=1).history) == 1
 
 
 def test_early_stopping(colours, tmp_path):
@@ -286,6 +344,8 @@ def test_resume_takes_more_epochs_and_refuses_another_recipe(colours, tmp_path):
     assert len(finetune(resume=run, epochs=2).history) == 2
     with pytest.raises(OptionError, match="--batch-size cannot be changed"):
         finetune(resume=run, batch_size=8)
+    assert len(finetune(resume=str(run), lr=1e-4, epochs=3).history) == 3
+    assert load_checkpoint(run)["optimizer"]["param_groups"][-1]["base_lr"] == 1e-4
     with pytest.raises(OptionError, match=r"no recipe\.yaml"):
         finetune(resume=tmp_path)
 
@@ -297,7 +357,7 @@ def test_resume_refuses_other_pictures(colours, tmp_path):
     shutil.copytree(colours, data)
     run = finetune(data, **TINY, epochs=1, out=tmp_path / "run").run
     (data / "train" / "red" / "0.png").unlink()
-    with pytest.raises(TrainingError, match="set of training pictures has changed"):
+    with pytest.raises(TrainingError, match="set of pictures has changed"):
         finetune(resume=run, epochs=2)
 
 
@@ -362,10 +422,24 @@ def test_vgg_head_takes_its_pretrained_layers(colours, tmp_path, monkeypatch):
     assert model.encoder.origin == "a test"
 
 
+def test_options_typed_with_resume_count_even_if_they_are_defaults(colours, tmp_path, capsys):
+    from vggtransfer.cli import main
+
+    run = finetune(colours, **TINY, epochs=16, patience=1, lr=0.0, out=tmp_path / "run").run
+    assert main(["finetune", "--resume", str(run), "--batch-size", "32", "--epochs", "15"]) == 0
+    assert read_recipe(run / "recipe.yaml")["epochs"] == 15
+    assert main(["finetune", "--resume", str(run), "--dropout", "0.25"]) == 2
+    assert "--dropout cannot be changed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"epochs": 0}, "--epochs 0 must be at least 1"),
+        ({"optimizer": "adam"}, "optimizer='adam'.*'adamw'"),
+        ({"sampling": "balance"}, "sampling='balance'"),
+        ({"epochs": "three"}, "epochs='three'"),
+        ({"batch_size": 2.5}, "batch_size=2.5"),
+        ({"epochs": 0}, "--epochs 0 is not possible: use 1 to"),
         ({"image_size": 16}, "--image-size 16"),
         ({"unfreeze": "block6"}, "block6"),
         ({"unfreeze": "none block6@1"}, "block6"),

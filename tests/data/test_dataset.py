@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from vggtransfer.data.dataset import PictureDataset
+from vggtransfer.data.dataset import PictureDataset, PicturesOrFaults, divide_faults
 from vggtransfer.data.folders import Sample
 from vggtransfer.data.resampling import Picture
+from vggtransfer.data.scan import BadPicture
 from vggtransfer.data.transforms import evaluation_transform, sample_seed, train_transform
 from vggtransfer.errors import BadImageError
 
@@ -112,6 +113,22 @@ def test_a_bad_picture_says_so_in_one_line_from_any_process(
     again = pickle.loads(pickle.dumps(error))
     assert isinstance(again, BadImageError)
     assert str(again) == str(error)
+
+
+def test_faults_are_told_beside_the_good_pictures(samples: list[Sample], tmp_path: Path) -> None:
+    path = tmp_path / "two\nlines.jpg"
+    path.write_bytes(b"no picture")
+    pictures = PictureDataset([samples[0], Sample(path, 0), samples[1]], evaluation_transform(8), seed=0)
+    faults = PicturesOrFaults(pictures)
+    with pytest.raises(BadImageError) as caught:
+        pictures[1]
+    reason = str(caught.value).removeprefix(str(path).replace("\n", " ") + ": ")
+    good, bad = divide_faults([faults[(0, 0)], faults[(0, 1)], faults[2]])
+    assert bad == [BadPicture(path, reason)]
+    assert good is not None
+    assert torch.equal(good[0], torch.stack([pictures[0][0], pictures[2][0]]))
+    assert [each.tolist() for each in good[1:]] == [[0, 1], [0, 2]]
+    assert divide_faults([faults[1]]) == (None, bad)
 
 
 def test_data_sets_pickle(samples: list[Sample]) -> None:

@@ -36,7 +36,7 @@ def test_policies(arch, policy, expected):
         ("pool5", "no parameters"),
         ("", "has no block or layer ''"),
         ("-block4", "has no block or layer ''"),
-        ("all,block5", "no block or layer 'all'"),
+        ("all,block5", "'all' stands alone"),
     ],
 )
 def test_wrong_policies_are_explained(policy, words):
@@ -73,6 +73,29 @@ def test_unfreeze_replaces_the_policy_and_restores_batch_norm():
     encoder.unfreeze("block1")
     assert not encoder.trunk["bn5_3"].training
     assert encoder.trunk["conv1_1"].weight.requires_grad
+
+
+def test_frozen_batch_norm_stays_so_whichever_module_is_told_to_train():
+    encoder = VGGEncoder(SMALL, weights=None, unfreeze="block5")
+    assert isinstance(encoder.trunk["bn1_1"], nn.BatchNorm2d)
+    for told in (encoder, encoder.trunk, encoder.trunk["bn4_3"], *encoder.modules()):
+        told.train()
+        assert not encoder.trunk["bn4_3"].training
+    assert encoder.trunk["bn5_3"].training
+    before = encoder.trunk["bn4_3"].running_mean.clone()
+    encoder(torch.rand(2, 3, 32, 32))
+    assert torch.equal(encoder.trunk["bn4_3"].running_mean, before)
+    assert not encoder.eval().trunk["bn5_3"].training
+
+
+def test_frozen_batch_norm_stays_so_when_synchronised():
+    encoder = nn.SyncBatchNorm.convert_sync_batchnorm(VGGEncoder(SMALL, weights=None, unfreeze="block5"))
+    encoder.eval().train()
+    assert isinstance(encoder.trunk["bn4_3"], nn.SyncBatchNorm)
+    assert not encoder.trunk["bn4_3"].training
+    assert encoder.trunk["bn5_3"].training
+    encoder.unfreeze("none")
+    assert not encoder.trunk["bn5_3"].training
 
 
 def saved_bytes(encoder: VGGEncoder, images: torch.Tensor) -> int:

@@ -10,7 +10,7 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import nn
 
 from vggtransfer.encoder.architectures import ARCHITECTURE_NAMES
-from vggtransfer.encoder.vgg import VGGEncoder, adapt_channels
+from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import InputError, OptionError
 
 STANDARD = [name for name in ARCHITECTURE_NAMES if name.count("_") == 0 or name.endswith("_bn")]
@@ -89,6 +89,81 @@ def test_conv_tap_is_before_relu():
         assert torch.equal(taps[f"conv{block}"].relu(), taps[f"relu{block}"])
 
 
+@pytest.mark.parametrize("arch", [SMALL, "vgg13", "vgg11_lrn"])
+def test_hooks_on_any_layer_see_values_and_gradients(arch):
+    """What Grad-CAM does: values from a forward hook, gradients from a full backward hook."""
+    torch.manual_seed(0)
+    encoder = randomised(VGGEncoder(arch, weights=None, depth=2)).eval()
+    names = encoder.architecture.layer_names
+    images = torch.rand(1, 3, 32, 32, requires_grad=True)
+    taps = encoder.features(images, layers=names)
+    gradients = torch.autograd.grad(taps["pool2"].square().sum(), [taps[name] for name in names])
+    for position, (name, gradient) in enumerate(zip(names, gradients, strict=True)):
+        seen = {}
+        layer = encoder.trunk[name]
+        handles = [
+            layer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.update(before=inputs[0])),
+            layer.register_forward_hook(lambda *arguments, seen=seen: seen.update(value=arguments[-1])),
+            layer.register_full_backward_pre_hook(lambda _, outer, seen=seen: seen.update(outer=outer[0])),
+            layer.register_full_backward_hook(lambda *arguments, seen=seen: seen.update(gradient=arguments[-1][0])),
+        ]
+        encoder(images)[-1].square().sum().backward()
+        for handle in handles:
+            handle.remove()
+        before = taps[names[position - 1]] if position else (images - encoder.mean) / encoder.std
+        assert torch.equal(seen["before"], before), name
+        assert torch.equal(seen["value"], taps[name]), name
+        assert_close(seen["outer"], gradient)
+        assert_close(seen["gradient"], gradient)
+
+
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
+def test_each_kind_of_hook_alone_fires_on_each_layer(kind):
+    encoder = VGGEncoder(SMALL, weights=None, depth=2)
+    images = torch.rand(2, 3, 32, 32, requires_grad=True)
+    fired = []
+    for name, layer in encoder.trunk.items():
+        hook = getattr(layer, f"register_{kind}_hook")(lambda *_, name=name: fired.append(name))
+        encoder(images)[-1].sum().backward()
+        hook.remove()
+    assert fired == list(encoder.architecture.layer_names)
+
+
+def test_hooks_for_all_modules_of_a_program_fire_too():
+    encoder = VGGEncoder("vgg11", weights=None)
+    seen = []
+    with torch.nn.modules.module.register_module_full_backward_hook(lambda module, *_: seen.append(module)):
+        images = torch.rand(1, 3, 32, 32, requires_grad=True)
+        encoder.features(images, layers=["pool5"])["pool5"].sum().backward()
+    assert set(encoder.trunk.values()) <= set(seen)
+
+
+def test_hooks_may_replace_values_and_layers_may_be_replaced():
+    encoder = VGGEncoder("vgg11", weights=None).eval()
+    images = torch.rand(1, 3, 32, 32)
+    expected = encoder(images)[-1]
+    with encoder.trunk["relu3_1"].register_forward_hook(lambda *_: None):
+        assert torch.equal(encoder(images)[-1], expected)
+    with encoder.trunk["relu3_1"].register_forward_hook(lambda module, inputs, output: torch.zeros_like(output)):
+        assert not torch.allclose(encoder(images)[-1], expected)
+    encoder.trunk["relu3_1"] = nn.LeakyReLU()
+    assert encoder.features(images, layers=["relu3_1"])["relu3_1"].min() < 0
+
+
+def test_relu_overwrites_what_nobody_holds():
+    encoder = VGGEncoder("vgg11", weights=None, layers=["relu1_1"]).eval()
+    written = []
+
+    class Recorder(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            written.append(function.__name__)
+            return function(*arguments, **(keywords or {}))
+
+    with torch.no_grad(), Recorder():
+        encoder(torch.rand(1, 3, 32, 32))
+    assert "relu_.default" in written
+
+
 def test_forward_hook_on_a_conv_layer_keeps_the_value_before_relu():
     encoder = VGGEncoder("vgg11", weights=None).eval()
     held = []
@@ -126,27 +201,6 @@ def test_depth_builds_only_that_many_blocks():
     assert torch.equal(shallow(images)[3], full.features(images, layers=["pool3"])["pool3"])
 
 
-def test_one_channel_answers_like_an_rgb_copy_without_normalisation():
-    rgb = VGGEncoder(SMALL, weights=None, normalize=False).eval()
-    grey = VGGEncoder(SMALL, weights=None, in_channels=1, normalize=False).eval()
-    state = rgb.state_dict()
-    state["trunk.conv1_1.weight"] = adapt_channels(state["trunk.conv1_1.weight"], 1)
-    state["mean"], state["std"] = grey.mean, grey.std
-    grey.load_state_dict(state)
-    images = torch.rand(2, 1, 32, 32)
-    assert_close(grey(images)[0], rgb(images.expand(-1, 3, -1, -1))[0])
-
-
-def test_more_channels_cycle_and_rescale():
-    weight = torch.rand(4, 3, 3, 3)
-    adapted = adapt_channels(weight, 5)
-    assert torch.allclose(adapted[:, 3], weight[:, 0] * 3 / 5)
-    assert torch.allclose(adapted[:, 2], weight[:, 2] * 3 / 5)
-    encoder = VGGEncoder(SMALL, weights=None, in_channels=5)
-    assert encoder.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406, 0.485, 0.456])
-    assert encoder(torch.rand(1, 5, 32, 32))[0].shape == (1, 16, 32, 32)
-
-
 @pytest.mark.parametrize("arch", ARCHITECTURE_NAMES)
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_output_stride_sizes_for_all_architectures(arch, output_stride):
@@ -159,19 +213,34 @@ def test_output_stride_sizes_for_all_architectures(arch, output_stride):
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_dilation_keeps_the_weights_and_the_values(output_stride):
+@pytest.mark.parametrize("size", [(64, 128), (96, 160)])
+def test_dilation_keeps_the_weights_and_the_values(output_stride, size):
     torch.manual_seed(0)
     strided = randomised(VGGEncoder("vgg11_bn", weights=None)).eval()
     dilated = VGGEncoder("vgg11_bn", weights=None, output_stride=output_stride).eval()
     dilated.load_state_dict(strided.state_dict())
-    images = torch.rand(1, 3, 64, 128)
+    images = torch.rand(1, 3, *size)
     with torch.no_grad():
         for name, ours, theirs, stride in zip(
             strided.layers, dilated(images), strided(images), strided.strides, strict=True
         ):
             step = max(1, stride // output_stride)
-            assert ours.shape[2] == 64 // min(stride, output_stride), name
+            assert ours.shape[2] == size[0] // min(stride, output_stride), name
             assert_close(ours[..., ::step, ::step], theirs)
+
+
+def test_dilation_of_odd_maps_keeps_the_values_away_from_two_borders():
+    torch.manual_seed(0)
+    strided = randomised(VGGEncoder("vgg11_bn", weights=None)).eval()
+    dilated = VGGEncoder("vgg11_bn", weights=None, output_stride=8).eval()
+    dilated.load_state_dict(strided.state_dict())
+    images = torch.rand(1, 3, 72, 72)  # pool4 sees a map of 9x9 and drops the last row and column
+    with torch.no_grad():
+        ours, theirs = (encoder.features(images, layers=["pool4", "relu5_2"]) for encoder in (dilated, strided))
+    assert_close(ours["pool4"][..., :8:2, :8:2], theirs["pool4"])
+    inner, outer = ours["relu5_2"][..., :8:2, :8:2], theirs["relu5_2"]
+    assert_close(inner[..., :2, :2], outer[..., :2, :2])  # two convolutions reach two steps
+    assert not torch.allclose(inner, outer)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +316,7 @@ def test_state_dict_deepcopy_and_pickle_keep_everything():
     for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder)), loaded):
         for ours, theirs in zip(other(images), expected, strict=True):
             assert torch.equal(ours, theirs)
-    assert copy.deepcopy(encoder).train().trunk["bn4_1"].training is False
+        assert other.eval().trunk.train()["bn4_1"].training is (other is loaded)
 
 
 def test_compiles_exports_and_scripts():

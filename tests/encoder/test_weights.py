@@ -396,7 +396,9 @@ def test_run_directory_and_its_fully_connected_head(small: Any, tmp_path: Path) 
     trunk = paper_names(small.features)
     tensors = {f"encoder.trunk.{key}": value for key, value in trunk.items()}
     tensors |= {"encoder.mean": torch.zeros(1, 3, 1, 1), "encoder.std": torch.ones(1, 3, 1, 1)}
-    header = FileHeader("classifier", SMALL, (0.0,) * 3, (1.0,) * 3, "random", "0" * 64, {"task": {"classes": ["a"]}})
+    header = FileHeader(
+        "classifier", SMALL, (0.0,) * 3, (1.0,) * 3, "random", weights_digest(trunk), {"task": {"classes": ["a"]}}
+    )
     run = tmp_path / "runs" / "1"
     write_weights(run / "model.safetensors", tensors, header)
     loaded = load_weights(SMALL, run)

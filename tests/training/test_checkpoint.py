@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from vggtransfer.errors import OptionError, TrainingError
-from vggtransfer.training.checkpoint import CHECKPOINT_FILE, has_checkpoint, load_checkpoint, save_checkpoint
+from vggtransfer.training.checkpoint import CHECKPOINT_FILE, find_checkpoint, load_checkpoint, save_checkpoint
 from vggtransfer.training.run_directory import create_run_directory, write_rows
 
 
 def test_round_trip(tmp_path):
-    assert not has_checkpoint(tmp_path)
+    assert not find_checkpoint(tmp_path)
     state = {"model": {"weight": torch.rand(3)}, "progress": {"epoch": 2, "history": [{"loss": 0.5}]}, "ema": None}
     save_checkpoint(tmp_path, state)
     loaded = load_checkpoint(tmp_path)
@@ -25,7 +25,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", half_a_file)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(TrainingError, match=r"cannot write .*No space left on device; make room"):
         save_checkpoint(tmp_path, {"epoch": 2})
     assert load_checkpoint(tmp_path) == {"epoch": 1}
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == [CHECKPOINT_FILE.name]

@@ -112,7 +112,8 @@ def evaluate(
     from vggtransfer.data.scan import check_pictures
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
 
-    data, model = Path(data), Path(model)
+    # From Python all of these may well be texts.
+    data, model, out = Path(data), Path(model), None if out is None else Path(out)
     check_scoring_options(batch_size=batch_size, workers=workers, tta=tta)
     chosen_device = resolve_device(device)
     resolve_precision(precision, chosen_device)  # refuses before thousands of pictures are read, not after
@@ -141,7 +142,7 @@ def evaluate(
     scores = compute_metrics(probabilities, labels, classifier.task.classes)
     result = EvaluationResult(model, data, split, candidates.folder, tta, scores, trained_on, check.bad, out)
     if out is not None:
-        _write(result, Path(out))
+        _write(result, out)
     if format == "json":
         from vggtransfer.classification.json_output import print_json
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import get_args
 
 import torch
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.views import TTA, square_side, views
-from vggtransfer.data.dataset import PictureDataset
+from vggtransfer.data.dataset import PictureDataset, PicturesOrFaults, divide_faults
 from vggtransfer.data.folders import Sample
 from vggtransfer.data.loader import Batches, ordered_batches, picture_loader, resolve_workers, to_unit_range
+from vggtransfer.data.scan import BadPicture
 from vggtransfer.data.transforms import evaluation_transform
-from vggtransfer.encoder.precision import Precision, resolve_precision
-from vggtransfer.errors import OptionError, WeightsError
+from vggtransfer.encoder.precision import Precision, autocast, prefers_channels_last, resolve_precision
+from vggtransfer.errors import BadImageError, OptionError, WeightsError
 
 
 def check_scoring_options(*, batch_size: int, workers: int | None, tta: str) -> None:
@@ -45,6 +46,7 @@ def score_pictures(
     workers: int | None = None,
     tta: TTA = "none",
     progress: str | None = None,
+    on_bad: Callable[[BadPicture], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Computes class probabilities, on the device that holds the model; leaves its mode as it was.
 
@@ -53,25 +55,26 @@ def score_pictures(
 
     Args:
         model: Fine-tuned classifier.
-        samples: Pictures that can be read; bad ones are sorted out before.
+        samples: Pictures with the labels to return.
         batch_size: Pictures per batch; views are batches of their own, so memory does not grow with them.
         precision: See `vggtransfer.encoder.precision.resolve_precision`.
         workers: Processes that read pictures; None chooses.
         tta: See `vggtransfer.classification.views.TTA`.
         progress: Text beside a progress bar on a terminal's standard error; None shows no bar.
+        on_bad: Called with each picture that cannot be read, in order; their rows are left out. None raises an error.
 
     Returns:
         Probabilities float32 [pictures, classes] and labels int64 [pictures], on the CPU, in the order of `samples`.
 
     Raises:
-        BadImageError: A picture that cannot be read after all.
+        BadImageError: A picture that cannot be read, without `on_bad`.
         OptionError: A precision that overflows in this model.
         WeightsError: A model that gives NaN in float32.
     """
     task = model.task
     device = next(model.parameters()).device
     compute_type = resolve_precision(precision, device)
-    channels_last = device.type != "mps"
+    channels_last = prefers_channels_last(device)
     if channels_last:
         model.to(memory_format=torch.channels_last)
     side = square_side(tta, image_size=task.image_size, crop_fraction=task.crop_fraction)
@@ -79,25 +82,35 @@ def score_pictures(
     batches = Batches(ordered_batches(len(samples), batch_size))
     if workers is None and len(batches) <= 1:
         workers = 0  # reading one batch overlaps with nothing
-    loader = picture_loader(
-        PictureDataset(samples, evaluation_transform(side, crop_fraction=crop_fraction), seed=0),
-        batches,
-        workers=resolve_workers(workers, device=device),
-        pin_memory=device.type == "cuda",
-    )
+    pictures = PictureDataset(samples, evaluation_transform(side, crop_fraction=crop_fraction), seed=0)
 
-    probabilities = torch.empty(len(samples), len(task.classes))
-    labels = torch.empty(len(samples), dtype=torch.int64)
-    with torch.inference_mode(), _evaluating(model), _autocast(device, compute_type), _bar(progress) as bar:
+    probabilities = [torch.empty(0, len(task.classes))]
+    labels = [torch.empty(0, dtype=torch.int64)]
+    with torch.inference_mode(), _evaluating(model), autocast(device, compute_type), _bar(progress) as bar:
         row = bar.add_task(progress or "", total=len(samples))
-        for pictures, batch_labels, indices in loader:
-            images = to_unit_range(pictures, device, channels_last=channels_last)
+        # The loader has no name, because the traceback of an error would keep it, and with it the processes that read.
+        for good, bad in picture_loader(
+            PicturesOrFaults(pictures),
+            batches,
+            workers=resolve_workers(workers, device=device),
+            pin_memory=device.type == "cuda",
+            collate=divide_faults,
+        ):
+            for picture in bad:
+                if on_bad is None:
+                    raise BadImageError(f"{picture.path}: {picture.reason}")
+                on_bad(picture)
+            bar.advance(row, len(bad))
+            if good is None:
+                continue
+            images = to_unit_range(good[0], device, channels_last=channels_last)
             scored = [model(view).float().softmax(dim=1) for view in views(images, tta, image_size=task.image_size)]
-            probabilities[indices] = torch.stack(scored).mean(dim=0).cpu()
-            labels[indices] = batch_labels
-            bar.advance(row, len(pictures))
-    _check_finite(probabilities, compute_type)
-    return probabilities, labels
+            probabilities.append(torch.stack(scored).mean(dim=0).cpu())
+            labels.append(good[1])
+            bar.advance(row, len(images))
+    scores = torch.cat(probabilities)
+    _check_finite(scores, compute_type)
+    return scores, torch.cat(labels)
 
 
 @contextmanager
@@ -108,10 +121,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def _autocast(device: torch.device, compute_type: torch.dtype) -> AbstractContextManager[object]:
-    return nullcontext() if compute_type == torch.float32 else torch.autocast(device.type, dtype=compute_type)
 
 
 def _bar(progress: str | None) -> Progress:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 import vggtransfer
-from vggtransfer.cache import write_atomically
 from vggtransfer.classification.head import build_head
 from vggtransfer.classification.head_names import HeadName
+from vggtransfer.encoder.architectures import ARCHITECTURE_NAMES
+from vggtransfer.encoder.checkpoint_files import read_checkpoint
+from vggtransfer.encoder.trunk_files import FileHeader, check_digest, read_header, weights_digest, write_weights
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import WeightsError
 
 MODEL_FILE = "model.safetensors"
+
+_KIND = "classifier"
 
 
 @dataclass(frozen=True)
@@ -53,25 +56,30 @@ class VGGClassifier(nn.Module):
 
 
 def save_classifier(model: VGGClassifier, path: Path) -> None:
-    """Writes weights, architecture, classes and preprocessing to one safetensors file, atomically."""
+    """Writes weights, architecture, classes and preprocessing to one safetensors file, atomically.
+
+    Raises:
+        WeightsError: The folder cannot be written or the disk is full.
+    """
     encoder = model.encoder
-    description = {
-        "format": 1,
-        "kind": "classifier",
-        "architecture": encoder.architecture.name,
-        "task": asdict(model.task),
-        "mean": encoder.mean.flatten().tolist(),
-        "std": encoder.std.flatten().tolist(),
-        "origin": encoder.origin,
-        "digest": encoder.digest,
-        "versions": {"vggtransfer": vggtransfer.__version__, "torch": torch.__version__},
-    }
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    with write_atomically(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={"vggtransfer": json.dumps(description)})
+    tensors = model.state_dict()
+    header = FileHeader(
+        kind=_KIND,
+        architecture=encoder.architecture.name,
+        mean=tuple(encoder.mean.flatten().tolist()),
+        std=tuple(encoder.std.flatten().tolist()),
+        origin=encoder.origin,
+        digest=_trunk_digest(tensors),
+        more={
+            "task": asdict(model.task),
+            "versions": {"vggtransfer": vggtransfer.__version__, "torch": torch.__version__},
+        },
+    )
+    remedy = f"free space and go on with: vggtransfer finetune --resume {shlex.quote(str(path.parent))}"
+    write_weights(path, tensors, header, remedy=remedy)
 
 
-def load_classifier(source: Path) -> VGGClassifier:
+def load_classifier(source: str | Path) -> VGGClassifier:
     """Loads a fine-tuned classifier, in evaluation mode, on the CPU.
 
     Args:
@@ -80,27 +88,47 @@ def load_classifier(source: Path) -> VGGClassifier:
     Raises:
         WeightsError: No such file, or a file that is not such a classifier.
     """
+    source = Path(source).expanduser()
     path = source / MODEL_FILE if source.is_dir() else source
     if not path.is_file():
         raise WeightsError(f"--model {source}: no {MODEL_FILE} there; give a run directory such as runs/finetune/1")
-    description, tensors = _read(path)
-    task = Task(**{**description["task"], "classes": tuple(description["task"]["classes"])})
-    encoder = VGGEncoder(description["architecture"], weights=None, layers=["pool5"], unfreeze="none")
-    encoder.origin, encoder.digest = description["origin"], description["digest"]
+    file = read_checkpoint(path)
+    header = read_header(file)
+    if header is None or header.kind != _KIND:
+        raise WeightsError(f"{path}: this is not a classifier trained by `vggtransfer finetune`")
+    task = _task(path, header)
+    encoder = VGGEncoder(header.architecture, weights=None, layers=["pool5"], unfreeze="none")
     model = VGGClassifier(encoder, task)
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(file.tensors)
     except RuntimeError as error:
         raise WeightsError(f"{path}: its tensors do not fit the {encoder.architecture.name} it describes") from error
+    encoder.origin, encoder.digest = header.origin, check_digest(file, header, _trunk_digest(file.tensors))
     return model.eval()
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _task(path: Path, header: FileHeader) -> Task:
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            description = json.loads((file.metadata() or {}).get("vggtransfer", "{}"))
-            if description.get("kind") != "classifier":
-                raise WeightsError(f"{path}: this is not a classifier trained by `vggtransfer finetune`")
-            return description, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no iterator)
-    except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise WeightsError(f"{path}: damaged or not a safetensors file ({error})") from error
+        entry = header.more["task"]
+        task = Task(**{**entry, "classes": tuple(entry["classes"])})
+    except (KeyError, TypeError) as error:
+        raise WeightsError(f"{path} has a damaged header ({error!r}); save or copy it again") from error
+    for name, value, known in (
+        ("architecture", header.architecture, ARCHITECTURE_NAMES),
+        ("head", task.head, get_args(HeadName)),
+    ):
+        if value not in known:
+            raise WeightsError(f"{path} has the {name} '{value}', which this version does not know; update vggtransfer")
+    return task
+
+
+def _trunk_digest(tensors: Mapping[str, Tensor]) -> str:
+    """The digest of the same trunk in a trunk file, where there is no `num_batches_tracked`."""
+    prefix = "encoder.trunk."
+    return weights_digest(
+        {
+            key.removeprefix(prefix): tensor
+            for key, tensor in tensors.items()
+            if key.startswith(prefix) and not key.endswith("num_batches_tracked")
+        }
+    )

@@ -131,7 +131,6 @@ def predict(
     from vggtransfer.classification.model import load_classifier
     from vggtransfer.data.folders import Sample
     from vggtransfer.data.picture_files import list_pictures
-    from vggtransfer.data.scan import check_pictures
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
 
     model = Path(model)
@@ -142,33 +141,38 @@ def predict(
     classifier = load_classifier(model).to(chosen_device)
     # A single path given from Python would otherwise be read letter by letter.
     pictures = list_pictures([paths] if isinstance(paths, str | Path) else paths)
-    unlabelled = [Sample(path, label=0) for path in pictures]
-    check = check_pictures(unlabelled, on_bad_image=on_bad_image, progress=True)
-    for picture in check.bad:
+    bad: dict[Path, BadPicture] = {}
+
+    def leave_out(picture: BadPicture) -> None:
+        if on_bad_image == "stop":
+            raise picture.stop()
         print(f"warning: left out {picture.path}: {picture.reason}", file=sys.stderr)
-    if not check.good:
-        first = check.bad[0]
-        raise DataError(f"none of {len(pictures)} pictures can be read, the first: {first.path}: {first.reason}")
+        bad[picture.path] = picture
 
     probabilities, _ = score_pictures(
         classifier,
-        check.good,
+        [Sample(path, label=0) for path in pictures],
         batch_size=batch_size,
         precision=precision,
         workers=workers,
         tta=tta,
         progress="predicting",
+        on_bad=leave_out,
     )
+    read = [path for path in pictures if path not in bad]
+    if not read:
+        first = bad[pictures[0]]
+        raise DataError(f"none of {len(pictures)} pictures can be read, the first: {first.path}: {first.reason}")
     classes = classifier.task.classes
     best = probabilities.topk(min(top_k, len(classes)), dim=1)
     rows = tuple(
         PicturePrediction(
-            sample.path,
+            path,
             tuple(LabelProbability(classes[label], value) for value, label in zip(values, labels, strict=True)),
         )
-        for sample, values, labels in zip(check.good, best.values.tolist(), best.indices.tolist(), strict=True)
+        for path, values, labels in zip(read, best.values.tolist(), best.indices.tolist(), strict=True)
     )
-    result = PredictionResult(model, rows, check.bad, None if out is None else Path(out))
+    result = PredictionResult(model, rows, tuple(bad.values()), None if out is None else Path(out))
     if result.out is not None:
         _write(result, result.out)
     _print(result, format)

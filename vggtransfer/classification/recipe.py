@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vggtransfer.classification.fit_options import absolute_path, check_recipe, fit_options
 from vggtransfer.classification.head_names import HeadName
+from vggtransfer.classification.resuming import fixed_options, resume_finetune
 from vggtransfer.encoder.architectures import ArchitectureName
 from vggtransfer.encoder.precision import Precision
-from vggtransfer.errors import OptionError
+from vggtransfer.option_values import checked_values
+from vggtransfer.training.run_paths import check_out
 
 if TYPE_CHECKING:
     from vggtransfer.classification.model import VGGClassifier
     from vggtransfer.classification.pictures import LabelledPictures
+    from vggtransfer.training.session import Session
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def finetune(
         sampling: `balanced` draws pictures of all classes equally often.
         ema: Decay of an exponential moving average of the weights, which is then what is validated and saved, for
             example 0.999; 0 turns it off.
-        patience: Stop after so many epochs without a better validation accuracy.
+        patience: Stop after so many epochs without a better validation accuracy (or the same with a lower loss).
         precision: `auto` uses bfloat16 where the hardware is good at it, else float32.
         channels_last: Memory layout that is faster on most hardware.
         compile: Compile the model with torch.compile.
@@ -124,9 +129,10 @@ def finetune(
         checkpoint_minutes: Minutes between checkpoints within an epoch; one more is written after each epoch.
         tensorboard: Also write TensorBoard events.
         out: Run directory; default: `runs/finetune/N` with the next free N.
-        resume: Run directory to continue, exactly where its checkpoint stands. The recipe is read from there; only
-            epochs, patience, workers, checkpoint_minutes and tensorboard may be given anew (with another value than
-            their default).
+        resume: Run directory to continue, exactly where its checkpoint stands, with the recipe that is there. Only data
+            (the same pictures, moved), epochs, lr, backbone_lr, gradient_clip, precision, patience, workers,
+            checkpoint_minutes and tensorboard may be given anew; from Python, an argument that equals its default
+            counts as not given.
 
     Returns:
         What was reached and where it was written.
@@ -135,48 +141,67 @@ def finetune(
         VGGTransferError: An option, a file or the data cannot be used; says which and what to do.
         TrainingInterrupted: Ctrl-C or SIGTERM; the state has been saved.
     """
-    recipe = {name: value for name, value in locals().items() if name != "resume"}
-    from vggtransfer.training.session import Session
-
+    given = {name: value for name, value in locals().items() if name != "resume"}
+    given["weights"] = "none" if weights is None else str(weights)
     if resume is not None:
-        recipe = _recipe_to_resume(resume, recipe)
-    if recipe["data"] is None:
-        raise OptionError("missing --data: the folder with the pictures, one sub-folder per class")
-    session = Session(recipe["device"])
-    try:
-        return _train(recipe, session, resume)
-    finally:
-        session.close()
+        defaults = {name: parameter.default for name, parameter in inspect.signature(finetune).parameters.items()}
+        return resume_finetune(Path(resume), {name: value for name, value in given.items() if value != defaults[name]})
+    return run_recipe(checked_values(finetune, given), resume=None)
 
 
-def _train(recipe: dict[str, Any], session: Any, resume: Path | None) -> FinetuneResult:
+def run_recipe(recipe: dict[str, Any], *, resume: Path | None) -> FinetuneResult:
+    """Runs a complete recipe: every option of `finetune` but `resume`, by name."""
+    check_recipe(recipe)
+    if resume is None:
+        check_out(recipe["out"])
     import torch
 
+    from vggtransfer.training.interruption import TrainingInterrupted
+    from vggtransfer.training.session import Session
+
+    session = Session(recipe["device"])
+    devices = [session.device] if session.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices):  # training reseeds; the caller's own random numbers go on undisturbed
+            result = _train(recipe, session, resume)
+    except TrainingInterrupted:
+        session.close()
+        raise
+    session.close()
+    return result
+
+
+def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> FinetuneResult:
+    import torch
+
+    from vggtransfer.cache import remove_leftovers
     from vggtransfer.classification.model import MODEL_FILE, load_classifier, save_classifier
     from vggtransfer.classification.objective import ClassificationObjective, balanced_class_weights
-    from vggtransfer.classification.pictures import load_pictures
+    from vggtransfer.classification.pictures import fingerprint, load_pictures
     from vggtransfer.classification.reporting import announce, conclude, epoch_reporter
     from vggtransfer.data.dataset import PictureDataset
     from vggtransfer.data.transforms import evaluation_transform, train_transform
-    from vggtransfer.training.checkpoint import has_checkpoint
+    from vggtransfer.training.checkpoint import find_checkpoint, load_checkpoint
     from vggtransfer.training.loop import Fit
+    from vggtransfer.training.run_directory import create_run_directory
 
-    options = _fit_options(recipe, session)
+    options = fit_options(recipe, session)
     augment = train_transform(recipe["augmentation"], recipe["image_size"])
     plain = evaluation_transform(recipe["image_size"])
-    with session.main_first():
-        pictures = load_pictures(
-            Path(recipe["data"]),
+    pictures = session.on_main(
+        lambda: load_pictures(
+            recipe["data"],
             val_fraction=recipe["val_fraction"],
             seed=recipe["seed"],
             on_bad_image=recipe["on_bad_image"],
-            progress=session.is_main,
+            progress=True,
         )
-    torch.manual_seed(recipe["seed"])
+    )
     # A run that was killed before its first checkpoint begins again, from the same weights and seeds.
-    goes_on = resume is not None and has_checkpoint(resume)
-    model, pretrained_head = _build_model(recipe, pictures, crop_fraction=plain.crop_fraction, resumed=goes_on)
-    run = session.from_main(_open_run(recipe, resume) if session.is_main else None)
+    state = load_checkpoint(resume) if resume is not None and find_checkpoint(resume) else None
+    torch.manual_seed(recipe["seed"])
+    model, pretrained_layers = _build_model(recipe, pictures, crop_fraction=plain.crop_fraction, state=state)
+    run = session.on_main(lambda: resume or create_run_directory("finetune", recipe["out"]))
 
     labels = [sample.label for sample in pictures.train]
     balance = balanced_class_weights(labels, len(pictures.classes))
@@ -196,17 +221,22 @@ def _train(recipe: dict[str, Any], session: Any, resume: Path | None) -> Finetun
         session=session,
         run=run,
         save_model=lambda best: save_classifier(best, run / MODEL_FILE),
-        after_epoch=epoch_reporter(run, epochs=options.epochs, tensorboard=recipe["tensorboard"]),
+        after_epoch=epoch_reporter(run, epochs=options.epochs, tensorboard=recipe["tensorboard"] and session.is_main),
         identity={
             "the model": f"{recipe['arch']} with head {recipe['head']} and {len(pictures.classes)} classes",
-            "the set of training pictures": pictures.fingerprint,
+            "the set of pictures": fingerprint(pictures.rows()),
+            "the augmentation": fingerprint(augment.steps),
+            "the recipe": fingerprint(fixed_options(recipe)),
         },
         sample_weights=balance[labels] if recipe["sampling"] == "balanced" else None,
-        pretrained_head=pretrained_head,
+        pretrained_layers={name: tuple(model.head.get_submodule(name).parameters()) for name in pretrained_layers},
     )
-    if goes_on:
-        fit.resume()
+    if state is not None:
+        fit.resume(state)
     if session.is_main:
+        for folder in (run, run / "checkpoint"):
+            remove_leftovers(folder)
+        _write_recipe(run, recipe)
         announce(run, model=model, pictures=pictures, options=options, session=session)
     progress = fit.run()
     if session.is_main:
@@ -222,132 +252,36 @@ def _train(recipe: dict[str, Any], session: Any, resume: Path | None) -> Finetun
     )
 
 
-def _fit_options(recipe: dict[str, Any], session: Any) -> Any:
-    from vggtransfer.data.loader import resolve_workers
-    from vggtransfer.encoder.architectures import architecture
-    from vggtransfer.encoder.freezing import parse_unfreeze
-    from vggtransfer.encoder.precision import resolve_precision
-    from vggtransfer.training.contract import FitOptions
-    from vggtransfer.training.schedule import parse_unfreeze_schedule
-
-    _check_ranges(recipe)
-    stages = parse_unfreeze_schedule(recipe["unfreeze"])
-    for stage in stages:
-        parse_unfreeze(stage.policy, architecture(recipe["arch"]))
-    rate = recipe["lr"]
-    slower = rate if recipe["weights"] == "none" else rate / 10
-    return FitOptions(
-        epochs=recipe["epochs"],
-        stages=stages,
-        batch_size=recipe["batch_size"],
-        accumulate=recipe["accumulate"],
-        optimizer=recipe["optimizer"],
-        learning_rate=rate,
-        backbone_learning_rate=slower if recipe["backbone_lr"] is None else recipe["backbone_lr"],
-        layer_decay=recipe["layer_decay"],
-        weight_decay=recipe["weight_decay"],
-        momentum=recipe["momentum"],
-        warmup_epochs=recipe["warmup_epochs"],
-        gradient_clip=recipe["gradient_clip"],
-        ema=recipe["ema"],
-        patience=recipe["patience"],
-        precision=resolve_precision(recipe["precision"], session.device),
-        channels_last=recipe["channels_last"],
-        compile=recipe["compile"],
-        workers=resolve_workers(recipe["workers"], device=session.device, processes=session.processes),
-        seed=recipe["seed"],
-        checkpoint_minutes=recipe["checkpoint_minutes"],
-    )
-
-
-_RANGES: dict[str, tuple[float, float, str]] = {
-    "dropout": (0, 0.999, "a probability below 1"),
-    "image_size": (32, 4096, "at least 32: five poolings halve the picture five times"),
-    "epochs": (1, 10**6, "at least 1"),
-    "batch_size": (1, 10**6, "at least 1"),
-    "accumulate": (1, 10**6, "at least 1"),
-    "lr": (0, 1e3, "not negative"),
-    "backbone_lr": (0, 1e3, "not negative"),
-    "layer_decay": (0, 1, "from 0 to 1"),
-    "weight_decay": (0, 1e3, "not negative"),
-    "momentum": (0, 0.9999, "from 0 to below 1"),
-    "warmup_epochs": (0, 10**6, "not negative"),
-    "gradient_clip": (1e-12, 1e12, "above 0"),
-    "label_smoothing": (0, 0.999, "from 0 to below 1"),
-    "mixup": (0, 1e3, "not negative"),
-    "cutmix": (0, 1e3, "not negative"),
-    "ema": (0, 0.999999, "from 0 to below 1"),
-    "patience": (1, 10**6, "at least 1"),
-    "workers": (0, 1024, "not negative"),
-    "checkpoint_minutes": (0, 1e6, "not negative"),
-    "seed": (0, 2**63 - 1, "not negative"),
-    "val_fraction": (0.001, 0.9, "from 0.001 to 0.9"),
-}
-
-
-def _check_ranges(recipe: dict[str, Any]) -> None:
-    for name, (low, high, words) in _RANGES.items():
-        value = recipe[name]
-        if value is not None and not low <= value <= high:
-            raise OptionError(f"--{name.replace('_', '-')} {value} must be {words}")
-
-
 def _build_model(
-    recipe: dict[str, Any], pictures: LabelledPictures, *, crop_fraction: float, resumed: bool
-) -> tuple[VGGClassifier, tuple[Any, ...]]:
-    """Returns the model with its starting weights, and the parameters of its head that are pretrained."""
+    recipe: dict[str, Any], pictures: LabelledPictures, *, crop_fraction: float, state: dict[str, Any] | None
+) -> tuple[VGGClassifier, tuple[str, ...]]:
+    """Returns the model and the layers of its head that are pretrained; of a checkpoint, without its weights."""
     from vggtransfer.classification.head import load_pretrained_layers
     from vggtransfer.classification.model import Task, VGGClassifier
     from vggtransfer.encoder.vgg import VGGEncoder
     from vggtransfer.encoder.weights import load_weights
 
-    classifier: dict[str, Any] = {}
-    if recipe["head"] == "vgg" and recipe["weights"] != "none":
-        # Before the encoder, so that a download serves both.
-        classifier = load_weights(recipe["arch"], recipe["weights"], classifier="if present").classifier
-    encoder = VGGEncoder(recipe["arch"], weights=None if resumed else recipe["weights"], layers=["pool5"])
+    source = "none" if state is not None else recipe["weights"]
     task = Task(pictures.classes, recipe["image_size"], crop_fraction, recipe["head"], recipe["dropout"])
-    model = VGGClassifier(encoder, task)
-    filled = load_pretrained_layers(model.head, classifier)
-    return model, tuple(parameter for name in filled for parameter in model.head.get_submodule(name).parameters())
+    if recipe["head"] != "vgg" or source == "none":
+        model = VGGClassifier(VGGEncoder(recipe["arch"], weights=source, layers=["pool5"]), task)
+        return model, () if state is None else tuple(state["pretrained_layers"])
+    # Before the encoder, so that a download serves both.
+    classifier = load_weights(recipe["arch"], source, classifier="if present").classifier
+    model = VGGClassifier(VGGEncoder(recipe["arch"], weights=source, layers=["pool5"]), task)
+    return model, load_pretrained_layers(model.head, classifier)
 
 
-def _open_run(recipe: dict[str, Any], resume: Path | None) -> Path:
-    """Creates the run directory with its recipe, or reopens one."""
+def _write_recipe(run: Path, recipe: dict[str, Any]) -> None:
     from vggtransfer.cache import write_atomically
     from vggtransfer.recipe_files import resolved_recipe
-    from vggtransfer.training.run_directory import create_run_directory
 
-    run = create_run_directory("finetune", recipe["out"]) if resume is None else resume
-    saved = {**recipe, "data": Path(recipe["data"]).resolve(), "out": None}
+    saved = {
+        **recipe,
+        "data": recipe["data"].resolve(),
+        "weights": absolute_path(recipe["weights"]),
+        "augmentation": absolute_path(recipe["augmentation"]),
+        "out": None,
+    }
     with write_atomically(run / "recipe.yaml") as temporary:
         temporary.write_text(resolved_recipe("finetune", saved), encoding="utf-8")
-    return run
-
-
-_MAY_CHANGE_ON_RESUME = ("epochs", "patience", "workers", "checkpoint_minutes", "tensorboard")
-
-
-def _recipe_to_resume(run: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """The recipe of a run, with those options that are given anew."""
-    import inspect
-
-    from vggtransfer.recipe_files import read_recipe
-
-    path = run / "recipe.yaml"
-    if not path.is_file():
-        raise OptionError(f"--resume {run}: no recipe.yaml there; give a run directory such as runs/finetune/1")
-    recipe = read_recipe(path)
-    parameters = inspect.signature(finetune).parameters
-    for name, value in given.items():
-        if value == parameters[name].default or value == recipe.get(name):
-            continue
-        if name == "data" and Path(str(value)).resolve() == Path(str(recipe["data"])):
-            continue
-        if name not in _MAY_CHANGE_ON_RESUME:
-            raise OptionError(
-                f"--resume {run}: --{name.replace('_', '-')} cannot be changed in a run that goes on; "
-                f"only {', '.join(_MAY_CHANGE_ON_RESUME)} can. Leave it out or start a new run"
-            )
-        recipe[name] = value
-    return {**{name: parameter.default for name, parameter in parameters.items() if name != "resume"}, **recipe}

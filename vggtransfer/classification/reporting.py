@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from vggtransfer.classification.pictures import LabelledPictures
 from vggtransfer.data.scan import write_bad_pictures
 from vggtransfer.encoder.freezing import freeze_report
 from vggtransfer.encoder.precision import Precision
-from vggtransfer.errors import OptionError
 from vggtransfer.training.contract import EpochRow, FitOptions, Progress
 from vggtransfer.training.run_directory import write_environment, write_rows
 from vggtransfer.training.session import Session
@@ -47,22 +47,22 @@ def announce(
     Console().print(table)
     if len(options.stages) > 1:
         print("then", ", ".join(f"{stage.policy} from epoch {stage.start + 1}" for stage in options.stages[1:]))
+    if unreached := [stage.policy for stage in options.stages if stage.start >= options.epochs]:
+        print(f"warning: {', '.join(unreached)} will not be reached: the run ends after epoch {options.epochs}")
+    if options.warmup_epochs > options.epochs:
+        print(
+            f"warning: the warm-up of {options.warmup_epochs:g} epochs is longer than the run; no rate reaches its peak"
+        )
     kind = str(options.precision).removeprefix("torch.")
     print(f"{session.processes} x {session.device.type}, {kind}; writing to {run}")
 
 
 def epoch_reporter(run: Path, *, epochs: int, tensorboard: bool) -> Callable[[EpochRow], None]:
-    """Returns what to do with each epoch's row: print it, and write it to TensorBoard on request.
-
-    Raises:
-        OptionError: TensorBoard is asked for but not installed.
-    """
+    """Returns what to do with each epoch's row: print it, and write it to TensorBoard on request."""
     writer: Any = None
     if tensorboard:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise OptionError("--tensorboard needs TensorBoard: pip install 'vggtransfer[tensorboard]'") from error
+        from torch.utils.tensorboard import SummaryWriter
+
         writer = SummaryWriter(str(run / "tensorboard"))
 
     def report(row: EpochRow) -> None:
@@ -107,6 +107,6 @@ def conclude(
         f"best validation accuracy {progress.best_accuracy:.2%} in epoch {progress.best_epoch + 1}\n"
         f"wrote {run}/: model.safetensors, metrics.csv, curves.png, confusion.png, recipe.yaml\n"
         "next:\n"
-        f"  vggtransfer evaluate --model {run} --data {pictures.root}\n"
-        f"  vggtransfer predict --model {run} PICTURES..."
+        f"  vggtransfer evaluate --model {shlex.quote(str(run))} --data {shlex.quote(str(pictures.root))}\n"
+        f"  vggtransfer predict --model {shlex.quote(str(run))} PICTURES..."
     )

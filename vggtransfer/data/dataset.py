@@ -8,11 +8,12 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from vggtransfer.data.decode import decode_image
 from vggtransfer.data.folders import Sample
 from vggtransfer.data.resampling import Picture
+from vggtransfer.data.scan import BadPicture
 from vggtransfer.data.transforms import sample_seed
 from vggtransfer.errors import BadImageError
 
@@ -59,6 +60,29 @@ class PictureDataset(Dataset[tuple[Tensor, int, int]]):
             raise (_BadImageInWorkerError(str(error)) if get_worker_info() else error) from None
         image = self.transform(image, key=sample_seed(self.seed, epoch, index))
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), sample.label, index
+
+
+class PicturesOrFaults(Dataset[tuple[Tensor, int, int] | BadPicture]):
+    """The samples of a `PictureDataset`, but of a file that cannot be decoded, the file and why."""
+
+    def __init__(self, pictures: PictureDataset) -> None:
+        self.pictures = pictures
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, int, int] | BadPicture:
+        try:
+            return self.pictures[key]
+        except BadImageError as error:
+            index = key[1] if isinstance(key, tuple) else key
+            return BadPicture.of(self.pictures.samples[index].path, error)
+
+
+def divide_faults(
+    batch: Sequence[tuple[Tensor, int, int] | BadPicture],
+) -> tuple[tuple[Tensor, Tensor, Tensor] | None, list[BadPicture]]:
+    """Collates samples of `PicturesOrFaults`: (pictures, labels, indices), None if there are none, and the faults."""
+    good = [sample for sample in batch if not isinstance(sample, BadPicture)]
+    bad = [sample for sample in batch if isinstance(sample, BadPicture)]
+    return (tuple(default_collate(good)) if good else None), bad
 
 
 class _BadImageInWorkerError(BadImageError):

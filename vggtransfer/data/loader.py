@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vggtransfer.data.cores import usable_cores
 
 Key = tuple[int, int]
 """(epoch, index): which sample, and which draw of its augmentation."""
@@ -38,15 +39,26 @@ def ordered_batches(count: int, batch_size: int, *, rank: int = 0, processes: in
 
 
 def picture_loader(
-    dataset: Dataset[Any], batches: Batches, *, workers: int, pin_memory: bool = False
-) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
-    """Loads (pictures uint8 [batch, 3, height, width], labels [batch], indices [batch]) for the given batches."""
+    dataset: Dataset[Any],
+    batches: Batches,
+    *,
+    workers: int,
+    pin_memory: bool = False,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> DataLoader[Any]:
+    """Loads the given batches.
+
+    Returns:
+        A loader of (pictures uint8 [batch, 3, height, width], labels [batch], indices [batch]), or of what `collate`
+        makes of the list of a batch's samples.
+    """
     return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
+        collate_fn=collate,
         worker_init_fn=_outlive_signals_to_the_group,
     )
 
@@ -56,7 +68,19 @@ def _outlive_signals_to_the_group(_worker: int) -> None:
     # would break the step that the main process is about to finish and save.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10))
+
+
+def stop_workers(loader: DataLoader[Any]) -> None:
+    """Ends the worker processes of a loader at once.
+
+    They end by themselves with the last reference to their iterator, but after an exception its traceback holds one,
+    and the interpreter would wait for them at exit.
+    """
+    shut_down = getattr(loader._iterator, "_shutdown_workers", None)  # torch has no public way
+    if shut_down is not None:
+        shut_down()
+        loader._iterator = None
 
 
 def resolve_workers(workers: int | None, *, device: torch.device, processes: int = 1) -> int:
@@ -68,8 +92,7 @@ def resolve_workers(workers: int | None, *, device: torch.device, processes: int
         return workers
     if device.type == "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // processes))
+    return max(1, min(8, usable_cores() // processes))
 
 
 def to_unit_range(pictures: Tensor, device: torch.device, *, channels_last: bool) -> Tensor:

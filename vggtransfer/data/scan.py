@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from vggtransfer.cache import write_atomically
+from vggtransfer.data.cores import usable_cores
 from vggtransfer.data.decode import decode_image
 from vggtransfer.data.duplicates import find_duplicates
 from vggtransfer.data.folders import PictureFolders, Sample
@@ -32,6 +32,17 @@ class BadPicture:
 
     path: Path
     reason: str
+
+    @classmethod
+    def of(cls, path: Path, error: BadImageError) -> BadPicture:
+        """Takes the reason from the error that a path met with."""
+        return cls(path, str(error).removeprefix(f"{path}: ".replace("\n", " ")))
+
+    def stop(self) -> DataError:
+        """The error where such pictures are not to be skipped."""
+        return DataError(
+            f"{self.path}: {self.reason}; replace or remove it, or leave such out with --on-bad-image skip"
+        )
 
 
 @dataclass(frozen=True)
@@ -73,12 +84,10 @@ def check_pictures(
                     advance()
                     if result.sha256 is not None:
                         hashes[path] = result.sha256
-                    elif on_bad_image == "skip":
-                        bad.append(BadPicture(path, result.reason))
                     else:
-                        raise DataError(
-                            f"{path}: {result.reason}; replace or remove it, or leave such out with --on-bad-image skip"
-                        )
+                        bad.append(BadPicture(path, result.reason))
+                        if on_bad_image == "stop":
+                            raise bad[-1].stop()
     return PictureCheck(tuple(sample for sample in samples if sample.path in hashes), tuple(bad), hashes)
 
 
@@ -154,7 +163,7 @@ def _check(path: Path) -> tuple[Result, bool]:
         with path.open("rb") as file:
             return Result(hashlib.file_digest(file, "sha256").hexdigest()), True
     except BadImageError as error:
-        reason, cause = str(error).removeprefix(f"{path}: ".replace("\n", " ")), error.__cause__
+        reason, cause = BadPicture.of(path, error).reason, error.__cause__
         # Permissions, disks and memory get better without the file changing; Pillow's own OSErrors have no number.
         passing = isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
         return Result(None, reason), not passing
@@ -163,8 +172,7 @@ def _check(path: Path) -> tuple[Result, bool]:
 
 
 def _threads() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 16)
+    return min(usable_cores(), 16)
 
 
 @contextmanager

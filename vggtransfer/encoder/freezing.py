@@ -33,6 +33,8 @@ def parse_unfreeze(policy: str, architecture: Architecture) -> tuple[str, ...]:
         return tuple(layer.name for layer in architecture.layers if layer.has_parameters)
     chosen: set[str] = set()
     for part in (part.strip() for part in policy.split(",")):
+        if part in ("none", "all"):
+            raise OptionError(f"unfreeze='{policy}': '{part}' stands alone and cannot be combined with others")
         first, _, last = part.partition("-")
         start, _ = _span(first, architecture, policy)
         _, stop = _span(last or first, architecture, policy)

@@ -1,16 +1,14 @@
-"""Which device to compute on, and in which floating-point type on the hardware at hand.
+"""Which device to compute on, and in which floating-point type and memory layout on the hardware at hand.
 
 torch is imported where it is needed, because commands name these types in their signatures and `--help` must stay fast.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal
 
 from vggtransfer.errors import OptionError
-
-if TYPE_CHECKING:
-    import torch
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +68,18 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
         case "auto":
             return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
     raise OptionError(f"precision={precision} is not possible: use auto, fp32, bf16 or fp16")
+
+
+def autocast(device: torch.device, compute_type: torch.dtype) -> AbstractContextManager[object]:
+    """A context that computes in what `resolve_precision` chose; for float32 one that does nothing."""
+    import torch
+
+    return nullcontext() if compute_type == torch.float32 else torch.autocast(device.type, dtype=compute_type)
+
+
+def prefers_channels_last(device: torch.device) -> bool:
+    """Whether to use `torch.channels_last`: PyTorch speeds it up on CPUs and CUDA devices, but not on Apple GPUs."""
+    return device.type != "mps"
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

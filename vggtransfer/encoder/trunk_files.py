@@ -1,7 +1,8 @@
 """Our own weight files: safetensors with the papers' layer names and, in the header, all there is to know.
 
 The header's `vggtransfer` entry is a JSON object: `format` 1, `kind` ("trunk", "fully-connected", or what a task's
-model file says), `architecture`, `mean` and `std` (RGB, for pictures in [0, 1]), `origin` and `digest`.
+model file says), `architecture`, `mean` and `std` (RGB, for pictures in [0, 1]), `origin` and `digest` (of the trunk in
+the file, or of the fully connected layers where there is nothing else).
 """
 
 from __future__ import annotations
@@ -47,8 +48,14 @@ def weights_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor], header: FileHeader) -> None:
-    """Writes a file that is either whole or not there.
+def write_weights(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    header: FileHeader,
+    *,
+    remedy: str = "free space or choose another folder",
+) -> None:
+    """Writes a file that is either whole or not there; `remedy` is what the error advises.
 
     Raises:
         WeightsError: The folder cannot be written or the disk is full.
@@ -71,7 +78,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], header: FileHeader)
             whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(whole, temporary, metadata={"vggtransfer": json.dumps(entry)})
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"cannot write {path}: {error}; free space or choose another folder") from error
+        raise WeightsError(f"cannot write {path}: {error}; {remedy}") from error
 
 
 def read_header(file: CheckpointFile) -> FileHeader | None:
@@ -100,15 +107,15 @@ def read_header(file: CheckpointFile) -> FileHeader | None:
         raise WeightsError(f"{file.path} has a damaged header ({error!r}); fetch or save it again") from error
 
 
-def check_digest(file: CheckpointFile, header: FileHeader) -> None:
-    """Compares the tensors of a trunk or fully-connected file with the digest in its header.
+def check_digest(file: CheckpointFile, header: FileHeader, found: str) -> str:
+    """Compares the digest of the tensors that were found in a file with the one in its header, and returns it.
 
     Raises:
         WeightsError: They are not what was written.
     """
-    found = weights_digest(file.tensors)
     if found != header.digest:
         raise WeightsError(
             f"{file.path} is damaged: its weights have the digest {found[:16]}..., its header says "
-            f"{header.digest[:16]}...; delete it and fetch or convert it again"
+            f"{header.digest[:16]}...; delete it and fetch, convert or train it again"
         )
+    return found

@@ -1,6 +1,5 @@
 """VGGEncoder: a VGG trunk that returns any of its layers, freezes any part of itself and normalises its own input."""
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
@@ -9,17 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vggtransfer.encoder.architectures import Architecture, Layer, architecture
+from vggtransfer.encoder.architectures import Architecture, architecture
 from vggtransfer.encoder.freezing import parse_unfreeze
+from vggtransfer.encoder.input_channels import adapt_first_layer, adapt_preprocessing
+from vggtransfer.encoder.input_check import check_range, check_shape
+from vggtransfer.encoder.layers import FreezableBatchNorm2d, build_layers, is_hooked, layer_strides
+from vggtransfer.encoder.preprocessing import TORCHVISION
 from vggtransfer.encoder.weights import load_weights
-from vggtransfer.errors import InputError, OptionError
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
-
-# Interpolation and optimised pictures overshoot [0, 1] a little; the mistakes this is to catch ([0, 255], [-1, 1],
-# already normalised) overshoot it by far more.
-_RANGE_SLACK = 0.25
+from vggtransfer.errors import OptionError
 
 
 class VGGEncoder(nn.Module):
@@ -27,21 +23,27 @@ class VGGEncoder(nn.Module):
 
     Pictures go in as float tensors of shape [batch, channels, height, width], RGB, in [0, 1], of any size that
     survives the poolings. The weights' own preprocessing happens inside. Layers carry the names of Simonyan &
-    Zisserman 2015: `conv1_1`, `bn1_1`, `relu1_1`, ..., `pool5`; a `conv*` tap is the value before ReLU.
+    Zisserman 2015: `conv1_1`, `bn1_1`, `relu1_1`, ..., `pool5`; a `conv*` tap is the value before ReLU. They are the
+    modules of `encoder.trunk`, and hooks on any of them work as usual, forward and backward.
+
+    The shape of every batch is checked, and the range of the first. Compiled and exported encoders do not check the
+    range, scripted ones check nothing: run a batch through the encoder before compiling it.
 
     Args:
         arch: One of `vggtransfer.encoder.architectures.ARCHITECTURE_NAMES`.
         weights: `"default"` (the architecture's published weights), `"torchvision"`, `"timm"`, `"embedded"`, a path
             to a checkpoint or run directory, or None for random weights (He et al. 2015, normal, fan-out, as in
             torchvision).
-        in_channels: Channels of the pictures. Pretrained first-layer weights are adapted: summed over RGB for 1
-            channel; for other numbers cycled through RGB and rescaled by 3 / in_channels.
+        in_channels: Channels of the pictures. Pretrained first-layer weights are adapted, for 1 channel so that grey
+            pictures answer as their RGB copies would (except at the borders), see `adapt_first_layer`.
         depth: Blocks to build, 1 to 5.
         layers: Taps that `forward` returns, in this order. None is the U-Net set: the last activation of each block
             before its pooling, then the last pooling.
         unfreeze: Freezing policy, see `unfreeze()`.
         output_stride: 8 or 16 keeps the later maps at that stride: poolings beyond it move by single steps and the
-            layers after them are dilated, with the same weights (the "a trous" algorithm, Chen et al. 2015).
+            layers after them are dilated, with the same weights (the "a trous" algorithm, Chen et al. 2015). For sides
+            divisible by 32, all values of the network with stride 32 are among the dilated ones; for other sides
+            this fails near the right and bottom borders where a replaced pooling would see an odd map.
         normalize: False if the pictures have already been normalised for these weights.
 
     Attributes:
@@ -79,13 +81,13 @@ class VGGEncoder(nn.Module):
         self.layers = _checked_names(unet_layers(self.architecture) if layers is None else layers, self.architecture)
         self.output_stride = output_stride
         self.normalize = normalize
-        strides = _strides(self.architecture, output_stride)
+        strides = layer_strides(self.architecture, output_stride)
         self.out_channels = tuple(self.architecture.layer(name).out_channels for name in self.layers)
         self.strides = tuple(strides[name] for name in self.layers)
         self._wanted = list(self.layers)
         self._range_checked = False
 
-        self.trunk = nn.ModuleDict(_build(self.architecture, output_stride))
+        self.trunk = nn.ModuleDict(build_layers(self.architecture, output_stride))
         self.register_buffer("mean", torch.empty(1, in_channels, 1, 1))
         self.register_buffer("std", torch.empty(1, in_channels, 1, 1))
         self.origin = "random (He initialisation)"
@@ -120,7 +122,7 @@ class VGGEncoder(nn.Module):
         """Replaces the freezing policy: what it names trains, everything else is frozen.
 
         Frozen parameters have `requires_grad=False`; frozen BatchNorm layers use their running statistics and stay
-        in evaluation mode through every `.train()` call. A frozen prefix of the network therefore saves nothing for
+        in evaluation mode, whichever module `.train()` is called on. A frozen prefix of the network saves nothing for
         backward, while gradients still reach the pictures when those require them.
 
         Args:
@@ -130,13 +132,16 @@ class VGGEncoder(nn.Module):
         self.unfreeze_policy = policy
         for name, module in self.trunk.items():
             module.requires_grad_(name in self.trainable_layers)
+            if isinstance(module, FreezableBatchNorm2d):
+                module.frozen = name not in self.trainable_layers
         return self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for layer in self.architecture.layers:
-            if layer.kind == "bn" and layer.name not in self.trainable_layers:
-                self.trunk[layer.name].eval()
+        # Those that do not see to it themselves, because `SyncBatchNorm.convert_sync_batchnorm` put them in.
+        for name, module in self.trunk.items():
+            if isinstance(module, nn.SyncBatchNorm) and name not in self.trainable_layers:
+                module.eval()
         return self
 
     def extra_repr(self) -> str:
@@ -152,63 +157,28 @@ class VGGEncoder(nn.Module):
             x = (x - self.mean) / self.std
         taps: dict[str, Tensor] = {}
         remaining = len(wanted)
-        keep = True
+        held = True  # x is the caller's, a tap, or known to a hook
         for name, layer in self.trunk.items():
             if remaining > 0:
-                if name.startswith("relu"):
-                    # In place is about 10 % faster on CPUs, but must not overwrite a value that someone holds.
-                    x = F.relu(x) if keep else F.relu_(x)
-                else:
-                    x = layer(x)
-                keep = name in wanted
-                if keep:
+                hooked, in_place = True, False
+                if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+                    hooked = is_hooked(layer)
+                    # About 10 % faster on CPUs, but must not overwrite a value that someone holds.
+                    in_place = type(layer) is nn.ReLU and not hooked and not held
+                x = F.relu_(x) if in_place else layer(x)
+                held = hooked or name in wanted
+                if name in wanted:
                     taps[name] = x
                     remaining -= 1
-                if not torch.jit.is_scripting():  # type: ignore[attr-defined]
-                    keep = keep or len(layer._forward_hooks) > 0
         return taps
 
     def _check(self, images: Tensor, wanted: list[str]) -> None:
-        channels = self.mean.shape[1]
-        if images.dim() != 4:
-            raise InputError(
-                f"expected a batch [batch, {channels}, height, width], got shape {list(images.shape)}; "
-                "add a batch axis to a single picture with images[None]"
-            )
-        if images.shape[1] != channels:
-            hint = "; channels come before height and width" if images.shape[3] == channels else ""
-            raise InputError(
-                f"expected {channels} channels, got shape {list(images.shape)}{hint} "
-                f"(VGGEncoder(in_channels={images.shape[1]}) builds a network for {images.shape[1]})"
-            )
         poolings = max(self.architecture.layer(name).block - (not name.startswith("pool")) for name in wanted)
         minimum = min(2**poolings, self.output_stride)
-        if min(images.shape[2], images.shape[3]) < minimum:
-            raise InputError(
-                f"pictures of {images.shape[2]}x{images.shape[3]} do not survive {poolings} poolings: "
-                f"the minimum is {minimum}x{minimum}; use larger pictures, a smaller depth or earlier layers"
-            )
+        check_shape(images, channels=self.mean.shape[1], poolings=poolings, minimum=minimum)
         if not self._range_checked and not torch.compiler.is_compiling():
-            self._check_range(images)
+            check_range(images, normalize=self.normalize)
             self._range_checked = True
-
-    def _check_range(self, images: Tensor) -> None:
-        if not images.is_floating_point():
-            raise InputError(f"pictures are {images.dtype}; convert them to float in [0, 1] with images.float() / 255")
-        if not self.normalize or images.is_meta or images.numel() == 0:
-            return
-        low, high = images.min().item(), images.max().item()
-        if low >= -_RANGE_SLACK and high <= 1 + _RANGE_SLACK:
-            return
-        if math.isnan(low) or math.isnan(high):
-            raise InputError("the pictures contain NaN")
-        if high > 16:
-            hint = "they look like [0, 255]: divide by 255"
-        elif low >= -1 and high <= 1:
-            hint = "they look like [-1, 1]: use (images + 1) / 2"
-        else:
-            hint = "if they are already normalised for these weights, build VGGEncoder(normalize=False)"
-        raise InputError(f"pictures must lie in [0, 1], got [{low:.3g}, {high:.3g}]; {hint}")
 
     def _initialise(self) -> None:
         for module in self.trunk.values():
@@ -216,15 +186,16 @@ class VGGEncoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-        self._set_preprocessing(_IMAGENET_MEAN, _IMAGENET_STD)
+        self._set_preprocessing(TORCHVISION.mean, TORCHVISION.std)
 
     def _load(self, weights: str | Path) -> None:
-        loaded = load_weights(
-            self.architecture.name, weights, in_channels=self.mean.shape[1], depth=self.architecture.depth
-        )
+        in_channels = self.mean.shape[1]
+        loaded = load_weights(self.architecture.name, weights, in_channels=in_channels, depth=self.architecture.depth)
         names = set(self.architecture.layer_names)
         trunk = {key: tensor for key, tensor in loaded.trunk.items() if key.split(".")[0] in names}
-        trunk["conv1_1.weight"] = adapt_channels(trunk["conv1_1.weight"], self.mean.shape[1])
+        trunk["conv1_1.weight"], trunk["conv1_1.bias"] = adapt_first_layer(
+            trunk["conv1_1.weight"], trunk["conv1_1.bias"], in_channels, mean=loaded.mean, std=loaded.std
+        )
         for name, module in self.trunk.items():
             if isinstance(module, nn.BatchNorm2d):
                 assert module.num_batches_tracked is not None
@@ -234,23 +205,8 @@ class VGGEncoder(nn.Module):
         self.origin, self.digest = loaded.origin, loaded.digest
 
     def _set_preprocessing(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        channels = self.mean.shape[1]
         for buffer, values in ((self.mean, mean), (self.std, std)):
-            cycled = [sum(values) / 3] if channels == 1 else [values[channel % 3] for channel in range(channels)]
-            buffer.copy_(torch.tensor(cycled).view(1, channels, 1, 1))
-
-
-def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """Fits first-layer weights [out, 3, kernel, kernel] for RGB to another number of input channels.
-
-    One channel gets the sum over RGB, so that a grey picture answers as its RGB copy would; other numbers cycle
-    through RGB, rescaled by 3 / in_channels to keep the size of the response.
-    """
-    if in_channels == weight.shape[1]:
-        return weight
-    if in_channels == 1:
-        return weight.sum(dim=1, keepdim=True)
-    return weight[:, [channel % 3 for channel in range(in_channels)]] * (3 / in_channels)
+            buffer.copy_(torch.tensor(adapt_preprocessing(values, buffer.shape[1])).view(buffer.shape))
 
 
 def unet_layers(architecture: Architecture) -> tuple[str, ...]:
@@ -267,62 +223,3 @@ def _checked_names(names: Iterable[str], architecture: Architecture) -> tuple[st
     if not chosen or len(set(chosen)) < len(chosen):
         raise OptionError(f"layers={list(chosen)} must name at least one layer, each once")
     return chosen
-
-
-def _strides(architecture: Architecture, output_stride: int) -> dict[str, int]:
-    strides, stride = {}, 1
-    for layer in architecture.layers:
-        if layer.kind == "pool":
-            stride = min(2 * stride, output_stride)
-        strides[layer.name] = stride
-    return strides
-
-
-def _build(architecture: Architecture, output_stride: int) -> dict[str, nn.Module]:
-    modules: dict[str, nn.Module] = {}
-    stride, dilation = 1, 1
-    for layer in architecture.layers:
-        if layer.kind != "pool":
-            modules[layer.name] = _module(layer, dilation)
-        elif stride < output_stride:
-            modules[layer.name] = nn.MaxPool2d(2)
-            stride *= 2
-        else:
-            modules[layer.name] = DilatedMaxPool2d(dilation)
-            dilation *= 2
-    return modules
-
-
-def _module(layer: Layer, dilation: int) -> nn.Module:
-    match layer.kind:
-        case "conv":
-            padding = dilation * (layer.kernel_size // 2)
-            return nn.Conv2d(
-                layer.in_channels, layer.out_channels, layer.kernel_size, padding=padding, dilation=dilation
-            )
-        case "bn":
-            return nn.BatchNorm2d(layer.out_channels)
-        case "lrn":
-            # Krizhevsky et al. 2012, section 3.3: k=2, n=5, alpha=1e-4, beta=0.75. torch divides alpha by n.
-            return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
-        case _:
-            return nn.ReLU()
-
-
-class DilatedMaxPool2d(nn.Module):
-    """2x2 max pooling that keeps the size of the map: single steps, with taps `dilation` apart.
-
-    Every (2 * dilation)-th value equals that of the pooling by 2 which it replaces, so that the weights behind it,
-    dilated as well, see what they were trained on.
-    """
-
-    def __init__(self, dilation: int) -> None:
-        super().__init__()
-        self.dilation = dilation
-
-    def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, [0, self.dilation, 0, self.dilation], value=-torch.inf)
-        return F.max_pool2d(padded, 2, stride=1, dilation=self.dilation)
-
-    def extra_repr(self) -> str:
-        return f"dilation={self.dilation}"

@@ -105,9 +105,6 @@ def _read_own(
         raise WeightsError(f"{file.path} holds only fully connected layers; give the file without '-classifier'")
     if arch not in (None, header.architecture):
         raise WeightsError(f"{file.path} holds {header.architecture}, not {arch}; use arch='{header.architecture}'")
-    # A task's model file is trained further and keeps the digest of the weights that it started from.
-    if header.kind == "trunk":
-        check_digest(file, header)
     keys = recognise_keys(file.tensors, source=str(file.path))
     found, trunk = fit_architecture(keys, header.architecture, depth=depth, source=str(file.path))
     layers = (keys.classifier or _classifier_beside(file.path)) if classifier else {}
@@ -122,7 +119,7 @@ def _read_own(
         mean=_three(header.mean),
         std=_three(header.std),
         origin=header.origin if header.kind == "trunk" else f"{file.path} ({header.origin})",
-        digest=weights_digest(trunk),
+        digest=check_digest(file, header, weights_digest(trunk)),
     )
 
 
@@ -209,7 +206,7 @@ def _classifier_beside(path: Path) -> dict[str, Tensor]:
     header = read_header(file)
     if header is None:
         raise WeightsError(f"{beside} was not written by vggtransfer; move it away or convert it again")
-    check_digest(file, header)
+    check_digest(file, header, weights_digest(file.tensors))
     return file.tensors
 
 

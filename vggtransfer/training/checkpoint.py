@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,25 @@ CHECKPOINT_FILE = Path("checkpoint") / "last.pt"
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> Path:
-    """Writes tensors and plain Python values to `RUN/checkpoint/last.pt`."""
+    """Writes tensors and plain Python values to `RUN/checkpoint/last.pt`.
+
+    Raises:
+        TrainingError: The disk is full or cannot be written; the previous checkpoint is untouched.
+    """
     path = run / CHECKPOINT_FILE
-    with write_atomically(path) as temporary:
-        torch.save(state, temporary)
+    try:
+        with write_atomically(path) as temporary:
+            torch.save(state, temporary)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(f"cannot write {path}: {reason}; make room, then go on with --resume {run}") from error
     return path
 
 
-def has_checkpoint(run: Path) -> bool:
-    """False if the run was killed before its first checkpoint: it has to begin again."""
-    return (run / CHECKPOINT_FILE).is_file()
+def find_checkpoint(run: Path) -> Path | None:
+    """The checkpoint of a run; None if it was killed before the first one and has to begin again."""
+    path = run / CHECKPOINT_FILE
+    return path if path.is_file() else None
 
 
 def load_checkpoint(run: Path) -> dict[str, Any]:
@@ -36,6 +44,7 @@ def load_checkpoint(run: Path) -> dict[str, Any]:
     path = run / CHECKPOINT_FILE
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        raise TrainingError(f"{path}: damaged checkpoint ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # a damaged file makes torch raise all sorts
+        reason = f"{error}".partition("\n")[0] or type(error).__name__
+        raise TrainingError(f"{path}: damaged checkpoint ({reason}); start a new run") from error
     return state

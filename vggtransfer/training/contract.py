@@ -60,7 +60,8 @@ class Objective(Protocol):
 class Progress:
     """How far a run has come; plain values, kept in the checkpoint.
 
-    `step` counts the optimizer steps done in `epoch`; `sums` holds loss, right answers, pictures and seconds of them.
+    `step` counts the optimizer steps done in `epoch`; `sums` holds loss, right answers and pictures of them, over all
+    processes, and seconds.
     """
 
     epoch: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -25,20 +26,25 @@ class StopRequest:
     """Remembers the signal that asked training to stop, if any."""
 
     signal_number: int | None = None
+    time: float = 0.0
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turns the first SIGINT or SIGTERM inside the block into a request; a second one interrupts at once.
+    """Turns SIGINT and SIGTERM inside the block into a request.
 
-    Outside the main thread, where Python delivers no signals, nothing is changed.
+    A second Ctrl-C, from an impatient person, interrupts at once. Further SIGTERMs do not: torchrun and batch systems
+    send several, and the state is just being saved. Outside the main thread, where Python
+    delivers no signals, nothing is changed.
     """
     request = StopRequest()
 
     def remember(number: int, frame: FrameType | None) -> None:
-        if request.signal_number is not None:
+        # One Ctrl-C can arrive twice: from the terminal and from torchrun.
+        if number == signal.SIGINT and request.signal_number is not None and time.monotonic() - request.time > 1:
             signal.default_int_handler(number, frame)
-        request.signal_number = number
+        if request.signal_number is None:
+            request.signal_number, request.time = number, time.monotonic()
 
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+import shlex
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vggtransfer.data.loader import Batches, ordered_batches, picture_loader, to_unit_range
+from vggtransfer.data.loader import Batches, ordered_batches, picture_loader, stop_workers, to_unit_range
+from vggtransfer.encoder.precision import autocast
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import TrainingError
-from vggtransfer.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from vggtransfer.training.checkpoint import CHECKPOINT_FILE, save_checkpoint
 from vggtransfer.training.contract import EpochRow, FitOptions, Objective, Progress
 from vggtransfer.training.interruption import StopRequest, TrainingInterrupted, stop_requests
 from vggtransfer.training.optimizer import build_optimizer, carry_state, parameter_groups
@@ -44,7 +49,7 @@ class Fit:
         after_epoch: Called in the main process with the row of each epoch.
         identity: What a checkpoint must have in common with this run to be resumed, by name.
         sample_weights: Weights [len(train)] of a balanced draw; None shuffles.
-        pretrained_head: Parameters outside the encoder that train at the backbone's rate.
+        pretrained_layers: Parameters outside the encoder that train at the backbone's rate, by layer.
     """
 
     def __init__(
@@ -62,12 +67,12 @@ class Fit:
         after_epoch: Callable[[EpochRow], None],
         identity: dict[str, str],
         sample_weights: Tensor | None = None,
-        pretrained_head: tuple[nn.Parameter, ...] = (),
+        pretrained_layers: Mapping[str, tuple[nn.Parameter, ...]] = MappingProxyType({}),
     ) -> None:
         self.options, self.session, self.run_directory = options, session, run
         self.encoder, self.objective = encoder, objective
         self.save_model, self.after_epoch, self.identity = save_model, after_epoch, identity
-        self.sample_weights, self.pretrained_head = sample_weights, pretrained_head
+        self.sample_weights, self.pretrained_layers = sample_weights, pretrained_layers
         self.train_count, self.validation_count = len(train), len(validation)  # type: ignore[arg-type]
         self.pass_size, self.steps_per_epoch = batch_geometry(
             self.train_count,
@@ -92,13 +97,12 @@ class Fit:
         self.validation_loader = picture_loader(validation, validation_batches, workers=options.workers, pin_memory=pin)
         self._enter_stage(options.stages[0].policy)
 
-    def resume(self) -> None:
-        """Takes up the run where its checkpoint left it.
+    def resume(self, state: dict[str, Any]) -> None:
+        """Takes up the run where a checkpoint left it.
 
         Raises:
-            TrainingError: No usable checkpoint, or one of a run on other data or another model.
+            TrainingError: It is the checkpoint of a run on other data or of another model.
         """
-        state = load_checkpoint(self.run_directory)
         for name, value in self.identity.items():
             if state["identity"].get(name) != value:
                 raise TrainingError(
@@ -108,14 +112,21 @@ class Fit:
         self.encoder.origin, self.encoder.digest = state["origin"]
         self.encoder.unfreeze(state["policy"])
         self.optimizer = self._optimizer()
+        rates = [group["base_lr"] for group in self.optimizer.param_groups]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["base_lr"] = rate  # may have been given anew
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
         self.progress = Progress(**state["progress"])
-        if not self.session.is_main:
-            self.progress.sums = [0.0] * 4
+        if self.options.epochs < self.progress.epoch:
+            raise TrainingError(
+                f"--resume {self.run_directory}: {self.progress.epoch} epochs are already done, --epochs "
+                f"{self.options.epochs} is fewer"
+            )
         self.wrapped = self.session.wrap(self.forward_model)
 
     def run(self) -> Progress:
@@ -125,15 +136,19 @@ class Fit:
             TrainingError: The loss or a gradient is not finite; the last checkpoint stays usable.
             TrainingInterrupted: A signal asked to stop; the state has been saved.
         """
-        with stop_requests() as request:
-            while self.progress.epoch < self.options.epochs and not self._has_lost_patience():
-                policy = stage_at(self.options.stages, self.progress.epoch).policy
-                if policy != self.encoder.unfreeze_policy:
-                    self._enter_stage(policy)
-                self._train_epoch(request)
-                self._end_epoch(*self._validate())
-                self._stop_if(self._agree(request.signal_number is not None)[0], request)
-        del self.train_loader, self.validation_loader  # ends their worker processes
+        if self.progress == Progress():
+            self._save()
+        try:
+            with stop_requests() as request:
+                while self.progress.epoch < self.options.epochs and not self._has_lost_patience():
+                    policy = stage_at(self.options.stages, self.progress.epoch).policy
+                    if policy != self.encoder.unfreeze_policy:
+                        self._enter_stage(policy)
+                    self._train_epoch(request)
+                    self._end_epoch(*self._validate(request))
+        finally:
+            stop_workers(self.train_loader)
+            stop_workers(self.validation_loader)
         return self.progress
 
     def _enter_stage(self, policy: str) -> None:
@@ -158,7 +173,7 @@ class Fit:
             backbone_learning_rate=options.backbone_learning_rate,
             layer_decay=options.layer_decay,
             weight_decay=options.weight_decay,
-            pretrained_head=self.pretrained_head,
+            pretrained_head=itertools.chain.from_iterable(self.pretrained_layers.values()),
         )
         return build_optimizer(options.optimizer, groups, momentum=options.momentum)
 
@@ -179,21 +194,24 @@ class Fit:
         with EpochBar(title, steps=self.steps_per_epoch, done=progress.step, shown=self.session.is_main) as bar:
             while progress.step < self.steps_per_epoch:
                 began = time.monotonic()
-                loss = self._step([next(batches) for _ in range(options.accumulate)])
+                overdue = began - last_saved > 60 * options.checkpoint_minutes
+                loss, stop, save = self._step(batches, request.signal_number is not None, overdue)
                 progress.step += 1
                 progress.sums[3] += time.monotonic() - began
                 _, right, seen, seconds = progress.sums
-                bar.advance(loss=loss, accuracy=right / seen, rate=seen * self.session.processes / seconds)
-                overdue = time.monotonic() - last_saved > 60 * options.checkpoint_minutes
-                stop, save = self._agree(request.signal_number is not None, overdue)
+                bar.advance(loss=loss, accuracy=right / seen, rate=seen / seconds)
                 if stop or save:
                     self._save()
                     last_saved = time.monotonic()
-                    self._stop_if(stop, request)
+                if stop:
+                    self._stop(request)
 
-    def _step(self, passes: list[list[Tensor]]) -> float:
-        """One optimizer step; returns its mean loss."""
-        options, progress = self.options, self.progress
+    def _step(self, batches: Iterator[list[Tensor]], *flags: bool) -> tuple[float, ...]:
+        """One optimizer step; returns its mean loss, and how many processes raised each of the flags.
+
+        Everything the processes must agree on travels together: one reduction and one synchronisation a step.
+        """
+        options, progress, device = self.options, self.progress, self.session.device
         # Dropout and mixup draw from here; keyed by step, so that a resumed run draws the same.
         torch.manual_seed(keyed_seed("step", options.seed, progress.epoch, progress.step, self.session.rank))
         rate = learning_rate_factor(
@@ -204,66 +222,85 @@ class Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
         self.optimizer.zero_grad(set_to_none=True)
-        figures = torch.zeros(2, device=self.session.device)
-        for number, (pictures, targets, _) in enumerate(passes, start=1):
-            images = to_unit_range(pictures, self.session.device, channels_last=options.channels_last)
-            averaging = number == len(passes)
+        sums = torch.zeros(2, device=device)
+        for number in range(1, options.accumulate + 1):
+            pictures, targets, _ = next(batches)
+            images = to_unit_range(pictures, device, channels_last=options.channels_last)
+            averaging = number == options.accumulate
             with contextlib.nullcontext() if averaging else self.session.without_averaging(self.wrapped):
-                with self._autocast():
-                    loss, right = self.objective.training(self.wrapped, images, targets.to(self.session.device))
-                self.scaler.scale(loss / len(passes)).backward()  # type: ignore[no-untyped-call]
-            figures += torch.stack([loss.detach().float() * len(images), right])
-        loss_sum, right_count = figures.tolist()
-        seen = sum(len(pictures) for pictures, _, _ in passes)
-        broken = self._agree(not math.isfinite(loss_sum))[0]
-        self._require_finite(not broken, f"the loss is {loss_sum / seen}")
-        for place, value in enumerate((loss_sum, right_count, seen)):
-            progress.sums[place] += value
-        self._update()
-        return float(loss_sum / seen)
-
-    def _update(self) -> None:
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.scaler.unscale_(self.optimizer)
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+                with autocast(device, options.precision):
+                    loss, right = self.objective.training(self.wrapped, images, targets.to(device, non_blocking=True))
+                self.scaler.scale(loss / options.accumulate).backward()  # type: ignore[no-untyped-call]
+            sums += torch.stack([loss.detach().float() * len(images), right])
+        norm = self._gradient_norm()
+        told = torch.tensor([self.pass_size * options.accumulate, *flags], dtype=torch.float32).to(device)
+        loss_sum, right_sum, seen, norm_sum, *raised = self.session.sum(
+            torch.cat([sums, told[:1], norm.float().reshape(1), told[1:]])
+        ).tolist()
+        if not math.isfinite(loss_sum):
+            self._refuse(f"the loss is {loss_sum / seen}")
         # With float16 an overflow is routine: the scaler skips the step and lowers its scale.
-        self._require_finite(self.scaler.is_enabled() or bool(norm.isfinite()), f"the gradient norm is {float(norm)}")
+        if not math.isfinite(norm_sum) and not self.scaler.is_enabled():
+            self._refuse(f"the gradient norm is {norm_sum}")
+        self._update(norm)
+        for place, value in enumerate((loss_sum, right_sum, seen)):
+            progress.sums[place] += value
+        return (loss_sum / seen, *raised)
+
+    def _gradient_norm(self) -> Tensor:
+        self.scaler.unscale_(self.optimizer)
+        return torch.nn.utils.get_total_norm(
+            [parameter.grad for parameter in self._trained() if parameter.grad is not None]
+        )
+
+    def _update(self, norm: Tensor) -> None:
         if self.options.gradient_clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.options.gradient_clip, norm)
+            torch.nn.utils.clip_grads_with_norm_(self._trained(), self.options.gradient_clip, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema is not None:
             self.ema.update(self.model, step=self.progress.epoch * self.steps_per_epoch + self.progress.step)
 
-    def _validate(self) -> tuple[float, float]:
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _validate(self, request: StopRequest) -> tuple[float, float]:
         """Returns (loss, accuracy) of the model that would be saved, every sample counted once."""
-        model = self.forward_model if self.ema is None else self.ema.module
+        saved = self.model if self.ema is None else self.ema.module
+        self.session.share_buffers(self.model)
+        self.session.share_buffers(saved)
+        model = self.forward_model if self.ema is None else saved
         model.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
-        with torch.inference_mode(), self._autocast():
-            for pictures, targets, _ in self.validation_loader:
+        sums = torch.zeros(2, device=self.session.device)
+        common = self.validation_count // (self.pass_size * self.session.processes)  # batches that all processes have
+        with torch.inference_mode():
+            for number, (pictures, targets, _) in enumerate(self.validation_loader):
                 images = to_unit_range(pictures, self.session.device, channels_last=self.options.channels_last)
-                loss, right = self.objective.validation(model, images, targets.to(self.session.device))
-                sums += torch.tensor([float(loss), float(right)], dtype=torch.float64)
-        loss_sum, right_sum = (self._total(sums) / self.validation_count).tolist()
-        return loss_sum, right_sum
+                with autocast(self.session.device, self.options.precision):
+                    loss, right = self.objective.validation(
+                        model, images, targets.to(self.session.device, non_blocking=True)
+                    )
+                sums += torch.stack([loss.float(), right])
+                if number < common and self._any(request.signal_number is not None):
+                    self._save()
+                    self._stop(request)
+        loss_sum, right_sum = self.session.sum(sums).tolist()
+        return loss_sum / self.validation_count, right_sum / self.validation_count
 
     def _end_epoch(self, loss: float, accuracy: float) -> None:
         progress = self.progress
-        totals = self._total(torch.tensor(progress.sums, dtype=torch.float64)).tolist()
-        seconds = totals[3] / self.session.processes
+        total, right, seen, seconds = progress.sums
         row: EpochRow = {
             "epoch": progress.epoch + 1,
             "step": (progress.epoch + 1) * self.steps_per_epoch,
             "unfreeze": self.encoder.unfreeze_policy,
             "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
-            "train_loss": totals[0] / totals[2],
-            "train_accuracy": totals[1] / totals[2],
+            "train_loss": total / seen,
+            "train_accuracy": right / seen,
             "val_loss": loss,
             "val_accuracy": accuracy,
             "seconds": round(seconds, 2),
-            "images_per_second": round(totals[2] / seconds, 1),
+            "images_per_second": round(seen / seconds, 1),
         }
         best = (accuracy, -loss) > (progress.best_accuracy, -progress.best_loss)
         if best:
@@ -282,48 +319,39 @@ class Fit:
         return patience is not None and self.progress.epoch - 1 - self.progress.best_epoch >= patience
 
     def _save(self) -> None:
-        sums = self._total(torch.tensor(self.progress.sums, dtype=torch.float64)).tolist()
         if self.session.is_main:
             state = {
                 "identity": self.identity,
+                "pretrained_layers": list(self.pretrained_layers),
                 "policy": self.encoder.unfreeze_policy,
                 "origin": [self.encoder.origin, self.encoder.digest],
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "ema": None if self.ema is None else self.ema.module.state_dict(),
-                "progress": {**asdict(self.progress), "sums": sums},
+                "progress": asdict(self.progress),
             }
             save_checkpoint(self.run_directory, state)
 
-    def _stop_if(self, stop: int, request: StopRequest) -> None:
-        if stop:
-            raise TrainingInterrupted(
-                f"stopped and saved in epoch {self.progress.epoch + 1}, after {self.progress.step} of "
-                f"{self.steps_per_epoch} steps. Go on with: vggtransfer finetune --resume {self.run_directory}",
-                128 + (request.signal_number or 15),
-            )
+    def _stop(self, request: StopRequest) -> NoReturn:
+        exit_code = 128 + (request.signal_number or signal.SIGTERM)
+        if not self.session.is_main:
+            raise SystemExit(exit_code)  # one message is enough
+        run = shlex.quote(str(self.run_directory))
+        raise TrainingInterrupted(
+            f"stopped and saved in epoch {self.progress.epoch + 1}, after {self.progress.step} of "
+            f"{self.steps_per_epoch} steps. Go on with: vggtransfer finetune --resume {run}",
+            exit_code,
+        )
 
-    def _require_finite(self, finite: bool, what: str) -> None:
-        if finite:
-            return
-        path = self.run_directory / CHECKPOINT_FILE
-        saved = f"; the state before is in {path}" if path.is_file() else ""
+    def _refuse(self, what: str) -> NoReturn:
+        run = shlex.quote(str(self.run_directory))
         raise TrainingError(
             f"{what} in epoch {self.progress.epoch + 1}, step {self.progress.step + 1}; stopped before it touched the "
-            f"weights{saved}. Lower --lr, set --gradient-clip 1 or use --precision fp32"
+            f"weights, and {run}/{CHECKPOINT_FILE} is as it was. Lower --lr, set --gradient-clip 1 or use "
+            f"--precision fp32: in a new run, or with --resume {run}"
         )
 
-    def _agree(self, *flags: bool) -> list[int]:
-        """How many processes raised each flag; all of them act on the same answer."""
-        if self.session.processes == 1:
-            return [int(flag) for flag in flags]
-        return [int(count) for count in self.session.sum(torch.tensor(flags, dtype=torch.int32)).tolist()]
-
-    def _total(self, sums: Tensor) -> Tensor:
-        return self.session.sum(sums).cpu()
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.session.device.type, self.options.precision, enabled=self.options.precision != torch.float32
-        )
+    def _any(self, flag: bool) -> bool:
+        """Whether a flag is up in any process; all of them get the same answer."""
+        return flag if self.session.processes == 1 else bool(self.session.sum(torch.tensor(float(flag))).item())

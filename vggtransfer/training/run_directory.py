@@ -16,6 +16,7 @@ import torch
 import vggtransfer
 from vggtransfer.cache import write_atomically
 from vggtransfer.errors import OptionError
+from vggtransfer.training.run_paths import check_out
 
 _PACKAGES = (
     "vggtransfer",
@@ -33,15 +34,20 @@ def create_run_directory(command: str, out: Path | None) -> Path:
     """Creates `runs/COMMAND/N` with the next free number, or `out`.
 
     Raises:
-        OptionError: `out` exists and is not empty.
+        OptionError: `out` exists and is not empty, or the folder cannot be written.
     """
-    if out is not None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise OptionError(f"--out {out}: exists and is not empty; choose another folder, or --resume {out}")
-        out.mkdir(parents=True, exist_ok=True)
-        return out
-    parent = Path("runs") / command
-    parent.mkdir(parents=True, exist_ok=True)
+    parent = Path("runs") / command if out is None else out
+    check_out(out)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return _numbered(parent) if out is None else out
+    except OSError as error:
+        raise OptionError(
+            f"cannot create the run directory {parent}: {error.strerror}; choose another --out"
+        ) from error
+
+
+def _numbered(parent: Path) -> Path:
     number = max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
     while True:
         number += 1
@@ -54,14 +60,18 @@ def create_run_directory(command: str, out: Path | None) -> Path:
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Writes a CSV file with the keys of the first row as its header, atomically."""
-    with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    # File names need not be valid text; as surrogates they keep their bytes.
+    with (
+        write_atomically(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
 
 
 def write_environment(run: Path, *, device: torch.device, processes: int) -> None:
-    """Writes versions, hardware and command line to `RUN/environment.json`."""
+    """Adds versions, hardware and command line to the list in `RUN/environment.json`: one entry for each start."""
     environment = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -73,5 +83,7 @@ def write_environment(run: Path, *, device: torch.device, processes: int) -> Non
         "threads": torch.get_num_threads(),
         "packages": {"vggtransfer": vggtransfer.__version__, **{name: metadata.version(name) for name in _PACKAGES}},
     }
-    with write_atomically(run / "environment.json") as temporary:
-        temporary.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+    path = run / "environment.json"
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps([*earlier, environment], indent=2) + "\n", encoding="utf-8")

@@ -24,7 +24,8 @@ def epoch_order(count: int, *, seed: int, epoch: int, weights: Tensor | None = N
         order = torch.randperm(count, generator=generator)
     else:
         order = torch.multinomial(weights, count, replacement=True, generator=generator)
-    return [int(index) for index in order]
+    indices: list[int] = order.tolist()
+    return indices
 
 
 def epoch_passes(order: list[int], *, epoch: int, size: int, rank: int, processes: int) -> list[list[Key]]:

@@ -29,6 +29,8 @@ def parse_unfreeze_schedule(text: str) -> tuple[Stage, ...]:
         OptionError: A part that cannot be read, or epochs that do not rise.
     """
     stages: list[Stage] = []
+    if not text.strip():
+        raise OptionError("unfreeze='' is empty; use 'none' to train the head alone")
     for part in re.sub(r"\s*,\s*", ",", text).split():
         policy, at, epoch = part.partition("@")
         if not policy or (at and not epoch.isdecimal()):

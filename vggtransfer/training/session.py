@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Literal, TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
-from vggtransfer.errors import OptionError
+from vggtransfer.encoder.precision import resolve_device
+from vggtransfer.errors import OptionError, VGGTransferError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 T = TypeVar("T")
@@ -25,19 +28,26 @@ class Session:
         device: This process's device.
         rank: This process's number, 0 to processes - 1.
         processes: How many there are.
+
+    Raises:
+        OptionError: The device does not exist.
     """
 
     def __init__(self, device: DeviceName = "auto") -> None:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise OptionError("--device cuda: no CUDA device is available; use --device cpu or auto")
-        if device == "mps" and not torch.backends.mps.is_available():
-            raise OptionError("--device mps: no Apple GPU is available; use --device cpu or auto")
+        on_cpu = resolve_device(device).type == "cpu"
         # accelerate keeps the first device for the life of the process; a second run may ask for another one.
         AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-        self._accelerator = Accelerator(cpu=device == "cpu")
+        self._accelerator = Accelerator(
+            cpu=on_cpu,  # otherwise accelerate takes several processes without GPUs for as many single ones
+            mixed_precision="no",  # the training loop chooses its own
+            # Others wait while the main process reads a million pictures for the first time.
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))],
+        )
         self.device: torch.device = self._accelerator.device
         self.rank: int = self._accelerator.process_index
         self.processes: int = self._accelerator.num_processes
+        if self.processes != (started := int(os.environ.get("WORLD_SIZE", "1"))):
+            raise OptionError(f"{started} processes were started, but only {self.processes} can train on {self.device}")
 
     @property
     def is_main(self) -> bool:
@@ -57,28 +67,43 @@ class Session:
         return self._accelerator.no_sync(wrapped) if self.processes > 1 else nullcontext()
 
     def sum(self, values: Tensor) -> Tensor:
-        """Adds a tensor over all processes."""
+        """Adds a tensor over all processes, on the device."""
         if self.processes == 1:
             return values
         total: Tensor = self._accelerator.reduce(values.to(self.device), reduction="sum")
         return total
 
-    def from_main(self, value: T) -> T:
-        """The main process's value, in every process."""
-        holder = [value]
+    def share_buffers(self, model: nn.Module) -> None:
+        """Gives every process the main process's buffers: each has normalised, and counted, pictures of its own."""
         if self.processes > 1:
-            broadcast_object_list(holder)
-        return holder[0]
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Does something in the main process alone and returns its result in all of them.
+
+        Raises:
+            VGGTransferError: Raised by the work. The other processes end quietly; one message is enough.
+        """
+        outcome: list[T | VGGTransferError | None] = [None]
+        if self.is_main:
+            try:
+                outcome = [work()]
+            except VGGTransferError as error:
+                outcome = [error]
+        if self.processes > 1:
+            broadcast_object_list(outcome)
+        result = outcome[0]
+        if isinstance(result, VGGTransferError):
+            self.close()
+            if self.is_main:
+                raise result
+            raise SystemExit(2)
+        return result  # type: ignore[return-value]
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()
 
-    @contextmanager
-    def main_first(self) -> Iterator[None]:
-        """Lets the main process run the block before the others, which then find its results in the cache."""
-        with self._accelerator.main_process_first():
-            yield
-
     def close(self) -> None:
-        """Leaves the process group; the process may start another session only if it was alone."""
+        """Leaves the process group; all processes do so together."""
         self._accelerator.end_training()
