@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -89,6 +90,8 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = COMMANDS) -> int:
     """Runs one command line and returns the exit code: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files and classes that the terminal cannot show
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments), commands)
         sys.stdout.flush()

@@ -14,7 +14,7 @@ from vggtransfer.data.folders import Sample
 from vggtransfer.data.resampling import Picture
 from vggtransfer.data.scan import BadPicture
 from vggtransfer.data.transforms import evaluation_transform, sample_seed, train_transform
-from vggtransfer.errors import BadImageError
+from vggtransfer.errors import BadImageError, OptionError
 
 
 class KeepAll:
@@ -135,3 +135,14 @@ def test_data_sets_pickle(samples: list[Sample]) -> None:
     dataset = PictureDataset(samples, evaluation_transform(8), seed=5)
     again = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(again[3][0], dataset[3][0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_transform_that_does_not_fit_is_one_line(samples: list[Sample], tmp_path: Path, workers: int) -> None:
+    recipe = tmp_path / "crop.yaml"
+    recipe.write_text("- RandomCrop: {height: 500, width: 500}\n")
+    dataset = PictureDataset(samples, train_transform(recipe, 32), seed=0)
+    with pytest.raises(OptionError, match=r"crop\.yaml: cannot be applied to a 12 x 10 picture") as caught:
+        list(DataLoader(dataset, batch_size=3, num_workers=workers))
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)

@@ -15,7 +15,7 @@ from vggtransfer.data.folders import Sample
 from vggtransfer.data.resampling import Picture
 from vggtransfer.data.scan import BadPicture
 from vggtransfer.data.transforms import sample_seed
-from vggtransfer.errors import BadImageError
+from vggtransfer.errors import BadImageError, OptionError, VGGTransferError
 
 
 class PictureTransform(Protocol):
@@ -51,14 +51,18 @@ class PictureDataset(Dataset[tuple[Tensor, int, int]]):
 
         Raises:
             BadImageError: The file cannot be decoded (any more).
+            OptionError: The transform cannot be applied to it.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         sample = self.samples[index]
         try:
             image = decode_image(sample.path, min_side=getattr(self.transform, "min_side", None))
-        except BadImageError as error:
-            raise (_BadImageInWorkerError(str(error)) if get_worker_info() else error) from None
-        image = self.transform(image, key=sample_seed(self.seed, epoch, index))
+            image = self.transform(image, key=sample_seed(self.seed, epoch, index))
+        except (BadImageError, OptionError) as error:
+            if get_worker_info() is None:
+                raise
+            kind = _BadImageInWorkerError if isinstance(error, BadImageError) else _OptionInWorkerError
+            raise kind(str(error)) from None
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), sample.label, index
 
 
@@ -85,8 +89,16 @@ def divide_faults(
     return (tuple(default_collate(good)) if good else None), bad
 
 
-class _BadImageInWorkerError(BadImageError):
-    """A bad picture in a loader process: torch makes it anew in the main process, from its traceback as one string."""
+class _InWorkerError(VGGTransferError):
+    """An error in a loader process: torch makes it anew in the main process, from its traceback as one string."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message.rstrip().rsplit("\n", 1)[-1].removeprefix(f"{__name__}.{type(self).__qualname__}: "))
+
+
+class _BadImageInWorkerError(_InWorkerError, BadImageError):
+    pass
+
+
+class _OptionInWorkerError(_InWorkerError, OptionError):
+    pass
