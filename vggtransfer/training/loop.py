@@ -159,7 +159,9 @@ class Fit:
                 for place, value in enumerate((result.loss, result.right, result.seen, time.monotonic() - began)):
                     progress.sums[place] += value
                 _, right, seen, seconds = progress.sums
-                bar.advance(loss=result.loss / result.seen, accuracy=right / seen, rate=seen / seconds)
+                bar.advance(
+                    f"loss {result.loss / result.seen:.3f}  accuracy {right / seen:.1%}  {seen / seconds:.0f} images/s"
+                )
                 if stop or save:
                     self._save()
                     last_saved = time.monotonic()
@@ -186,7 +188,8 @@ class Fit:
         model.eval()
         sums = torch.zeros(2, device=self.session.device)
         common = self.validation_count // (self.pass_size * self.session.processes)  # batches that all processes have
-        with torch.inference_mode():
+        shown = self.session.is_main
+        with torch.inference_mode(), EpochBar("validating", steps=len(self.validation_loader), shown=shown) as bar:
             for number, (pictures, targets, _) in enumerate(self.validation_loader):
                 images = to_unit_range(pictures, self.session.device, channels_last=self.options.channels_last)
                 with autocast(self.session.device, self.options.precision):
@@ -194,6 +197,7 @@ class Fit:
                         model, images, targets.to(self.session.device, non_blocking=True)
                     )
                 sums += torch.stack([loss.float(), right])
+                bar.advance()
                 if number < common and self._any(request.signal_number is not None):
                     self._save()
                     self._stop(request)

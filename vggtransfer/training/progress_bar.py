@@ -1,4 +1,4 @@
-"""The bar that moves while an epoch is trained."""
+"""The bar that moves while an epoch is trained or validated."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class EpochBar:
-    """Shows loss, accuracy, pictures per second and time left of one epoch, on standard error; gone at its end.
+    """Shows progress, figures and time left of one pass over the pictures, on standard error; gone at its end.
 
     Nothing is drawn where standard error is not a terminal.
     """
 
-    def __init__(self, title: str, *, steps: int, done: int, shown: bool) -> None:
+    def __init__(self, title: str, *, steps: int, done: int = 0, shown: bool) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -38,6 +38,5 @@ class EpochBar:
     ) -> None:
         self._progress.stop()
 
-    def advance(self, *, loss: float, accuracy: float, rate: float) -> None:
-        figures = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {rate:.0f} images/s"
+    def advance(self, figures: str = "") -> None:
         self._progress.update(self._task, advance=1, figures=figures)
