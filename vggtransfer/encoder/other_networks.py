@@ -183,7 +183,7 @@ def _field(operation: Any, fields: list[ReceptiveField], before: torch.Size, aft
         case nn.BatchNorm2d() | nn.ReLU() | nn.Tanh() | nn.Dropout() | nn.Linear() | F.relu:
             return field
         case _:
-            raise NotImplementedError(f"the receptive field of {operation} is not known")
+            raise TypeError(f"the receptive field of {operation} is not known")
 
 
 def _side(value: Any) -> int:
