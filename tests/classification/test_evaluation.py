@@ -150,11 +150,11 @@ class TestEvaluate:
             ({"batch_size": 0}, "batch_size=0"),
             ({"workers": -1}, "workers=-1"),
             ({"tta": "nine-crop"}, "five-crop"),
-            ({"split": "valid"}, "split=valid"),
-            ({"format": "xml"}, "format=xml"),
+            ({"split": "valid"}, "split='valid'"),
+            ({"format": "xml"}, "format='xml'"),
             ({"device": "tpu"}, "device=tpu"),
             ({"precision": "fp16", "device": "cpu"}, "precision=fp16"),
-            ({"precision": "int8"}, "precision=int8"),
+            ({"precision": "int8"}, "precision='int8'"),
         ],
     )
     def test_impossible_options(self, options: dict[str, object], words: str, colour_run: Path, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_flip_is_averaged(colour_run: Path, pictures: list[Path]) -> None:
     ("options", "words"),
     [
         ({"top_k": 0}, "top_k=0"),
-        ({"format": "yaml"}, "format=yaml"),
+        ({"format": "yaml"}, "format='yaml'"),
         ({"out": Path("predictions.txt")}, r"must end in \.csv or \.json"),
         ({"batch_size": -1}, "batch_size=-1"),
         ({"device": "cuda:99"}, "torch finds"),

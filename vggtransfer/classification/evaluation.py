@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vggtransfer.classification.views import TTA
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import DataError, OptionError
+from vggtransfer.option_values import checked_values
 
 if TYPE_CHECKING:
     from vggtransfer.classification.metrics import Scores
@@ -101,10 +102,8 @@ def evaluate(
     Raises:
         VGGTransferError: An option, the model or the data cannot be used; says which and what to do.
     """
-    if split not in ("auto", "train", "val", "test", "all"):
-        raise OptionError(f"split={split} is not possible: use auto, train, val, test or all")
-    if format not in ("table", "json"):
-        raise OptionError(f"format={format} is not possible: use table or json")
+    given = checked_values(evaluate, locals())
+    data, model, out = given["data"], given["model"], given["out"]
     from vggtransfer.classification.inference import check_scoring_options, score_pictures
     from vggtransfer.classification.metrics import compute_metrics
     from vggtransfer.classification.model import load_classifier
@@ -112,8 +111,6 @@ def evaluate(
     from vggtransfer.data.scan import check_pictures
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
 
-    # From Python all of these may well be texts.
-    data, model, out = Path(data), Path(model), None if out is None else Path(out)
     check_scoring_options(batch_size=batch_size, workers=workers, tta=tta)
     chosen_device = resolve_device(device)
     resolve_precision(precision, chosen_device)  # refuses before thousands of pictures are read, not after

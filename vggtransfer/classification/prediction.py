@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from vggtransfer.classification.views import TTA
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import DataError, OptionError
+from vggtransfer.option_values import checked_values
 
 if TYPE_CHECKING:
     from vggtransfer.data.scan import BadPicture
@@ -121,11 +122,11 @@ def predict(
     Raises:
         VGGTransferError: An option, the model or a path cannot be used, or no picture at all can be read.
     """
-    if format not in ("table", "csv", "json"):
-        raise OptionError(f"format={format} is not possible: use table, csv or json")
+    given = checked_values(predict, {name: value for name, value in locals().items() if name != "paths"})
+    model, out = given["model"], given["out"]
     if top_k < 1:
         raise OptionError(f"top_k={top_k} is not possible: it must be at least 1")
-    if out is not None and Path(out).suffix.lower() not in (".csv", ".json"):
+    if out is not None and out.suffix.lower() not in (".csv", ".json"):
         raise OptionError(f"--out {out}: the file name must end in .csv or .json")
     from vggtransfer.classification.inference import check_scoring_options, score_pictures
     from vggtransfer.classification.model import load_classifier
@@ -133,7 +134,6 @@ def predict(
     from vggtransfer.data.picture_files import list_pictures
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
 
-    model = Path(model)
     check_scoring_options(batch_size=batch_size, workers=workers, tta=tta)
     chosen_device = resolve_device(device)
     resolve_precision(precision, chosen_device)  # refuses before thousands of pictures are read, not after
@@ -172,7 +172,7 @@ def predict(
         )
         for path, values, labels in zip(read, best.values.tolist(), best.indices.tolist(), strict=True)
     )
-    result = PredictionResult(model, rows, tuple(bad.values()), None if out is None else Path(out))
+    result = PredictionResult(model, rows, tuple(bad.values()), out)
     if result.out is not None:
         _write(result, result.out)
     _print(result, format)
