@@ -67,7 +67,7 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
 def fit_options(recipe: Mapping[str, Any], session: Session) -> FitOptions:
     """Resolves what depends on other options or on the machine."""
     from vggtransfer.data.loader import resolve_workers
-    from vggtransfer.encoder.precision import resolve_precision
+    from vggtransfer.encoder.precision import prefers_channels_last, resolve_precision
     from vggtransfer.training.contract import FitOptions
 
     rate = recipe["lr"]
@@ -89,7 +89,7 @@ def fit_options(recipe: Mapping[str, Any], session: Session) -> FitOptions:
         ema=recipe["ema"],
         patience=recipe["patience"],
         precision=resolve_precision(recipe["precision"], session.device),
-        channels_last=recipe["channels_last"],
+        channels_last=recipe["channels_last"] and prefers_channels_last(session.device),
         compile=recipe["compile"],
         workers=resolve_workers(recipe["workers"], device=session.device, processes=session.processes),
         seed=recipe["seed"],

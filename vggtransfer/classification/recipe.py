@@ -121,7 +121,7 @@ def finetune(
             example 0.999; 0 turns it off.
         patience: Stop after so many epochs without a better validation accuracy (or the same with a lower loss).
         precision: `auto` uses bfloat16 where the hardware is good at it, else float32.
-        channels_last: Memory layout that is faster on most hardware.
+        channels_last: Memory layout that is faster on CPUs and CUDA GPUs; Apple GPUs go without.
         compile: Compile the model with torch.compile.
         device: `auto` takes a GPU if there is one.
         workers: Processes that load pictures; default: chosen for the machine.

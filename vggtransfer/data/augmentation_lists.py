@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-import yaml
-
 from vggtransfer.errors import OptionError, did_you_mean
+from vggtransfer.recipe_files import read_yaml
 
 Entry: TypeAlias = str | Mapping[str, Any]
 """One line of an augmentation list: a transform's name, or `{name: {argument: value, ...}}`."""
@@ -56,38 +55,13 @@ PRESETS: Mapping[str, Sequence[Entry]] = {
 }
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Plain data only; a key given twice is an error instead of silently the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                continue
-            key = key_node.value
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def read_steps(path: Path) -> list[Entry]:
     """Reads an augmentation list; what its entries mean is not looked at here.
 
     Raises:
         OptionError: The file is missing, unreadable, no YAML, gives a key twice, or holds no list.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
-    except FileNotFoundError:
-        raise OptionError(f"{path}: no such augmentation file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path}: cannot be read as an augmentation file ({error})") from None
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise OptionError(f"{path}: {line}{error.problem}") from None
-    except yaml.YAMLError as error:
-        raise OptionError(f"{path}: {one_line(error)}") from None
+    content = read_yaml(path)
     if not isinstance(content, list):
         kind = "nothing" if content is None else f"a {type(content).__name__}"
         raise OptionError(f"{path}: must hold a YAML list of transforms ('- HorizontalFlip: {{p: 0.5}}'), not {kind}")
