@@ -146,6 +146,25 @@ REFINED = {
 }
 
 
+def test_training_pictures_grow_and_validation_keeps_its_size(colours, tmp_path, monkeypatch):
+    from vggtransfer.classification.model import VGGClassifier
+
+    seen, forward = [], VGGClassifier.forward
+
+    def watch(self, images):
+        seen.append((self.training, images.shape[-1]))
+        return forward(self, images)
+
+    monkeypatch.setattr(VGGClassifier, "forward", watch)
+    run = tmp_path / "run"
+    options = {**TINY, "image_size": 40, "batch_size": 24, "optimizer": "muon", "unfreeze": "all"}
+    finetune(colours, **options, train_size="32 36@1 40@2", epochs=3, out=run)
+    trained = [side for training, side in seen if training]
+    assert trained == [32, 32, 36, 36, 40, 40]
+    assert {side for training, side in seen if not training} == {40}
+    assert load_classifier(run).task.image_size == 40
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(colours, tmp_path_factory):
     return finetune(colours, **REFINED, out=tmp_path_factory.mktemp("runs") / "whole").run
@@ -441,6 +460,9 @@ def test_options_typed_with_resume_count_even_if_they_are_defaults(colours, tmp_
         ({"batch_size": 2.5}, "batch_size=2.5"),
         ({"epochs": 0}, "--epochs 0 is not possible: use 1 to"),
         ({"image_size": 16}, "--image-size 16"),
+        ({"train_size": "32 48"}, "train_size='32 48': stages must begin at epoch 0 and rise"),
+        ({"train_size": "32 big@2"}, "train_size='32 big@2': big is not a side"),
+        ({"train_size": 16}, "train_size='16': 16 is not a side in pixels from 32"),
         ({"unfreeze": "block6"}, "block6"),
         ({"unfreeze": "none block6@1"}, "block6"),
         ({"augmentation": "strongest"}, "strongest"),

@@ -49,6 +49,13 @@ def test_a_sample_is_a_byte_tensor_with_label_and_index(samples: list[Sample]) -
         dataset[6]
 
 
+def test_later_transforms_take_over_from_their_epoch_on(samples: list[Sample]) -> None:
+    later = [(2, evaluation_transform(6)), (5, evaluation_transform(8))]
+    dataset = PictureDataset(samples, evaluation_transform(4), seed=0, later=later)
+    sides = [dataset[(epoch, 0)][0].shape[-1] for epoch in (0, 1, 2, 4, 5, 99)]
+    assert sides == [4, 4, 6, 6, 8, 8]
+
+
 def test_the_key_is_seed_epoch_and_index(samples: list[Sample]) -> None:
     def first_pixel(seed: int, key: int | tuple[int, int]) -> list[int]:
         pixel: list[int] = PictureDataset(samples, KeepAll(), seed=seed)[key][0][:, 0, 0].tolist()

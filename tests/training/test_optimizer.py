@@ -69,3 +69,22 @@ def test_momenta_survive_a_change_of_policy():
 
 def test_sgd_is_nesterov():
     assert build_optimizer("sgd", list(groups_of(Net("none")).values()), momentum=0.9).defaults["nesterov"] is True
+
+
+def test_muon_orthogonalises_the_steps_of_convolutions_and_leaves_the_rest_to_adam():
+    net = Net("block5")
+    groups = list(groups_of(net, weight_decay=0.0).values())
+    optimizer = build_optimizer("muon", groups, momentum=0.9)
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    net(torch.rand(2, 3, 32, 32)).square().sum().backward()
+    weight = net.encoder.trunk["conv5_3"].weight
+    left, _, right = torch.linalg.svd(torch.randn(128, 1152), full_matrices=False)
+    weight.grad = (left @ torch.diag(torch.logspace(0, -1.5, 128)) @ right).reshape(weight.shape)
+    optimizer.step()
+    values = torch.linalg.svdvals((before["encoder.trunk.conv5_3.weight"] - weight.detach()).flatten(1))
+    assert values.max() / values.min() < 2  # of the gradient: 32
+    for name, rate in (("encoder.trunk.bn5_3.bias", 0.1), ("old.weight", 0.1), ("new.weight", 1.0)):
+        moved = (net.get_parameter(name).detach() - before[name]).abs()
+        moved = moved[moved > 0]
+        # The first step of Adam is the rate itself; the Nesterov momentum adds beta1 of it.
+        torch.testing.assert_close(moved, torch.full_like(moved, 1.9 * rate), rtol=1e-3, atol=0)

@@ -11,7 +11,7 @@ def test_single_policy_is_one_stage():
 def test_stages_and_comma_lists_with_spaces():
     stages = parse_unfreeze_schedule("none  block5, conv1_1@2 all@6")
     assert stages == (Stage(0, "none"), Stage(2, "block5,conv1_1"), Stage(6, "all"))
-    assert [stage_at(stages, epoch).policy for epoch in (0, 1, 2, 5, 6, 99)] == [
+    assert [stage_at(stages, epoch).value for epoch in (0, 1, 2, 5, 6, 99)] == [
         "none",
         "none",
         "block5,conv1_1",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vggtransfer.encoder.architectures import architecture
 from vggtransfer.encoder.freezing import parse_unfreeze
 from vggtransfer.errors import DataError, OptionError
-from vggtransfer.training.schedule import parse_unfreeze_schedule
+from vggtransfer.training.schedule import parse_stages, parse_unfreeze_schedule
 
 if TYPE_CHECKING:
     from vggtransfer.training.contract import FitOptions
@@ -52,7 +52,8 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
         if value is not None and not low <= value <= high:
             raise OptionError(f"--{name.replace('_', '-')} {value} is not possible: use {low:,} to {high:,}")
     for stage in parse_unfreeze_schedule(recipe["unfreeze"]):
-        parse_unfreeze(stage.policy, architecture(recipe["arch"]))
+        parse_unfreeze(stage.value, architecture(recipe["arch"]))
+    train_sizes(recipe)
     if recipe["data"] is None:
         raise OptionError("missing --data: the folder with the pictures, one sub-folder per class")
     if not recipe["data"].is_dir():
@@ -62,6 +63,23 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
 
         if find_spec("tensorboard") is None:
             raise OptionError("--tensorboard needs TensorBoard: pip install 'vggtransfer[tensorboard]'")
+
+
+def train_sizes(recipe: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """The sides of the training pictures in pixels, each with the epoch (from 0) from which on it holds.
+
+    Raises:
+        OptionError: A schedule that cannot be read, or a side that cannot be used.
+    """
+    if recipe["train_size"] is None:
+        return ((0, recipe["image_size"]),)
+    text = str(recipe["train_size"])
+    low, high = _RANGES["image_size"]
+    stages = parse_stages("train_size", text, kind="PIXELS", example="32 48@10 64@20")
+    for stage in stages:
+        if not stage.value.isdecimal() or not low <= int(stage.value) <= high:
+            raise OptionError(f"train_size='{text}': {stage.value} is not a side in pixels from {low:,} to {high:,}")
+    return tuple((stage.start, int(stage.value)) for stage in stages)
 
 
 def fit_options(recipe: Mapping[str, Any], session: Session) -> FitOptions:

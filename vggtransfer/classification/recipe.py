@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vggtransfer.classification.fit_options import absolute_path, check_recipe, fit_options
+from vggtransfer.classification.fit_options import absolute_path, check_recipe, fit_options, train_sizes
 from vggtransfer.classification.head_names import HeadName
 from vggtransfer.classification.resuming import fixed_options, resume_finetune
 from vggtransfer.encoder.architectures import ArchitectureName
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.option_values import checked_values
+from vggtransfer.training.optimizer_names import OptimizerName
 from vggtransfer.training.run_paths import check_out
 
 if TYPE_CHECKING:
@@ -49,13 +50,14 @@ def finetune(
     head: HeadName = "linear",
     dropout: float = 0.5,
     image_size: int = 224,
+    train_size: int | str | None = None,
     augmentation: str = "standard",
     val_fraction: float = 0.2,
     on_bad_image: Literal["skip", "stop"] = "skip",
     epochs: int = 15,
     batch_size: int = 32,
     accumulate: int = 1,
-    optimizer: Literal["adamw", "sgd"] = "adamw",
+    optimizer: OptimizerName = "adamw",
     lr: float = 1e-3,
     backbone_lr: float | None = None,
     layer_decay: float = 1.0,
@@ -97,19 +99,23 @@ def finetune(
             their pretrained weights where there are any.
         dropout: Probability of dropout in the head.
         image_size: Side of the square pictures the network sees, in pixels.
+        train_size: Side of the training pictures where it is another one, or a schedule such as `"32 48@10 64@20"`:
+            small pictures for the first 10 epochs, larger ones for 10 more, then the full size (progressive
+            resizing). Validation stays at `image_size`.
         augmentation: `none`, `light`, `standard`, `strong`, or a YAML file with a list of albumentations.
         val_fraction: Part of each class kept for validation where the folder has no `val`.
         on_bad_image: `skip` lists unreadable pictures in the run directory; `stop` ends with the first one.
         epochs: Passes over the training pictures.
         batch_size: Pictures per pass through the network, over all processes together.
         accumulate: Passes per optimizer step.
-        optimizer: `adamw` or `sgd` (with Nesterov momentum).
+        optimizer: `adamw`, `sgd` (with Nesterov momentum), or `muon` for the convolutions with AdamW for the rest: the
+            fastest from scratch.
         lr: Peak learning rate of the head.
         backbone_lr: Peak learning rate of the last block; default: a tenth of `lr` for pretrained weights, `lr` for
             random ones.
         layer_decay: Factor on the learning rate from each block to the one before it.
         weight_decay: Weight decay of weights; biases and BatchNorm have none.
-        momentum: Momentum of SGD, first beta of AdamW.
+        momentum: Momentum of SGD and Muon, first beta of AdamW.
         warmup_epochs: Epochs of linear warm-up, before half a cosine down to 0.
         gradient_clip: Largest norm of the gradient; longer ones are shortened to it.
         label_smoothing: Probability shared out over all classes.
@@ -186,7 +192,8 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
     from vggtransfer.training.run_directory import create_run_directory
 
     options = fit_options(recipe, session)
-    augment = train_transform(recipe["augmentation"], recipe["image_size"])
+    sizes = train_sizes(recipe)
+    (_, augment), *later = [(start, train_transform(recipe["augmentation"], side)) for start, side in sizes]
     plain = evaluation_transform(recipe["image_size"])
     pictures = session.on_main(
         lambda: load_pictures(
@@ -215,7 +222,7 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
             cutmix=recipe["cutmix"],
             class_weights=balance if recipe["class_weights"] == "balanced" else None,
         ),
-        train=PictureDataset(pictures.train, augment, seed=recipe["seed"]),
+        train=PictureDataset(pictures.train, augment, seed=recipe["seed"], later=later),
         validation=PictureDataset(pictures.val, plain, seed=recipe["seed"]),
         options=options,
         session=session,

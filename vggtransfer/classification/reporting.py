@@ -46,8 +46,8 @@ def announce(
     table.add_row("head", f"{sum(head):,}", f"{sum(head):,}", "-", f"{4 * sum(head):,}")
     Console().print(table)
     if len(options.stages) > 1:
-        print("then", ", ".join(f"{stage.policy} from epoch {stage.start + 1}" for stage in options.stages[1:]))
-    if unreached := [stage.policy for stage in options.stages if stage.start >= options.epochs]:
+        print("then", ", ".join(f"{stage.value} from epoch {stage.start + 1}" for stage in options.stages[1:]))
+    if unreached := [stage.value for stage in options.stages if stage.start >= options.epochs]:
         print(f"warning: {', '.join(unreached)} will not be reached: the run ends after epoch {options.epochs}")
     if options.warmup_epochs > options.epochs:
         print(

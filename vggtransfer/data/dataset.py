@@ -36,12 +36,21 @@ class PictureDataset(Dataset[tuple[Tensor, int, int]]):
         samples: Paths and labels.
         transform: Applied with the sample's key.
         seed: Of the run.
+        later: Transforms that take over from an epoch on, as (epoch, transform) with rising epochs.
     """
 
-    def __init__(self, samples: Sequence[Sample], transform: PictureTransform, *, seed: int) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        transform: PictureTransform,
+        *,
+        seed: int,
+        later: Sequence[tuple[int, PictureTransform]] = (),
+    ) -> None:
         self.samples = tuple(samples)
         self.transform = transform
         self.seed = seed
+        self.later = tuple(later)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -55,9 +64,10 @@ class PictureDataset(Dataset[tuple[Tensor, int, int]]):
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         sample = self.samples[index]
+        transform = next((later for start, later in reversed(self.later) if start <= epoch), self.transform)
         try:
-            image = decode_image(sample.path, min_side=getattr(self.transform, "min_side", None))
-            image = self.transform(image, key=sample_seed(self.seed, epoch, index))
+            image = decode_image(sample.path, min_side=getattr(transform, "min_side", None))
+            image = transform(image, key=sample_seed(self.seed, epoch, index))
         except (BadImageError, OptionError) as error:
             if get_worker_info() is None:
                 raise

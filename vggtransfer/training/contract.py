@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from vggtransfer.training.optimizer import OptimizerName
+from vggtransfer.training.optimizer_names import OptimizerName
 from vggtransfer.training.schedule import Stage
 
 EpochRow = dict[str, float | int | str]

@@ -71,7 +71,7 @@ class Learner:
         self.forward_model = cast(nn.Module, torch.compile(self.model)) if options.compile else self.model
         self.ema = self._average() if options.ema else None
         self.scaler = torch.amp.GradScaler(session.device.type, enabled=options.precision == torch.float16)
-        encoder.unfreeze(options.stages[0].policy)
+        encoder.unfreeze(options.stages[0].value)
         self.optimizer = self._optimizer()
         self.wrapped = session.wrap(self.forward_model)
 

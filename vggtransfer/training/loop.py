@@ -125,7 +125,7 @@ class Fit:
         try:
             with stop_requests() as request:
                 while self.progress.epoch < self.options.epochs and not self._has_lost_patience():
-                    policy = stage_at(self.options.stages, self.progress.epoch).policy
+                    policy = stage_at(self.options.stages, self.progress.epoch).value
                     if policy != self.encoder.unfreeze_policy:
                         self.learner.unfreeze(policy)
                     self._train_epoch(request)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from vggtransfer.encoder.vgg import VGGEncoder
-
-OptimizerName = Literal["adamw", "sgd"]
+from vggtransfer.training.optimizer_names import OptimizerName
 
 
 def parameter_groups(
@@ -69,12 +68,23 @@ def parameter_groups(
 
 
 def build_optimizer(name: OptimizerName, groups: list[dict[str, Any]], *, momentum: float) -> Optimizer:
-    """AdamW with beta1 = `momentum` and beta2 = 0.999, or SGD with Nesterov momentum."""
+    """AdamW with beta1 = `momentum` and beta2 = 0.999, SGD with Nesterov momentum, or Muon.
+
+    Muon (Jordan et al. 2024) orthogonalises the momentum of each weight of the backbone, a convolution taken as a
+    matrix [out, in * 9], and scales it so that rates and weight decays of AdamW serve (Liu et al. 2025, section 2.2).
+    The head, biases and BatchNorm go to AdamW with Nesterov momentum, at their own rates.
+    """
     match name:
         case "adamw":
             return torch.optim.AdamW(groups, betas=(momentum, 0.999))
         case "sgd":
             return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0)
+        case "muon":
+            from timm.optim.muon import Muon  # a second to import; few runs need it
+
+            for group in groups:
+                group["use_fallback"] = not group["name"].startswith("block") or group["name"].endswith("no_decay")
+            return Muon(groups, momentum=momentum, nesterov=True, conv_mode="flatten")
 
 
 def carry_state(source: Optimizer, target: Optimizer) -> None:

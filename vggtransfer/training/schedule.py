@@ -1,4 +1,4 @@
-"""What changes while training goes on: the freezing policy by epoch, the learning rate by step."""
+"""What changes while training goes on: freezing and picture size by epoch, the learning rate by step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vggtransfer.errors import OptionError
 
 @dataclass(frozen=True)
 class Stage:
-    """From epoch `start` (counted from 0) on, `policy` says what trains."""
+    """From epoch `start` (counted from 0) on, `value` holds."""
 
     start: int
-    policy: str
+    value: str
 
 
 def parse_unfreeze_schedule(text: str) -> tuple[Stage, ...]:
@@ -28,20 +28,33 @@ def parse_unfreeze_schedule(text: str) -> tuple[Stage, ...]:
     Raises:
         OptionError: A part that cannot be read, or epochs that do not rise.
     """
-    stages: list[Stage] = []
     if not text.strip():
         raise OptionError("unfreeze='' is empty; use 'none' to train the head alone")
+    return parse_stages("unfreeze", text, kind="POLICY", example="none block5@2 block4-block5@6")
+
+
+def parse_stages(option: str, text: str, *, kind: str, example: str) -> tuple[Stage, ...]:
+    """Reads `"VALUE [VALUE@EPOCH ...]"`: stages that begin at epoch 0 and rise.
+
+    Args:
+        option: Name of the option, for messages.
+        text: What the option says.
+        kind: What a value is, for messages.
+        example: A right schedule, for messages.
+
+    Raises:
+        OptionError: A part that cannot be read, or epochs that do not rise.
+    """
+    stages: list[Stage] = []
     for part in re.sub(r"\s*,\s*", ",", text).split():
-        policy, at, epoch = part.partition("@")
-        if not policy or (at and not epoch.isdecimal()):
-            raise OptionError(f"unfreeze='{text}': '{part}' is not POLICY@EPOCH, such as block5@2")
-        stages.append(Stage(int(epoch or 0), policy))
+        value, at, epoch = part.partition("@")
+        if not value or (at and not epoch.isdecimal()):
+            raise OptionError(f"{option}='{text}': '{part}' is not {kind}@EPOCH, as in '{example}'")
+        stages.append(Stage(int(epoch or 0), value))
     starts = [stage.start for stage in stages]
     rising = all(earlier < later for earlier, later in itertools.pairwise(starts))
     if not stages or starts[0] != 0 or not rising:
-        raise OptionError(
-            f"unfreeze='{text}': stages must begin at epoch 0 and rise, as in 'none block5@2 block4-block5@6'"
-        )
+        raise OptionError(f"{option}='{text}': stages must begin at epoch 0 and rise, as in '{example}'")
     return tuple(stages)
 
 
