@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,32 +36,39 @@ def resume_finetune(run: Path, changes: Mapping[str, Any]) -> FinetuneResult:
         run: Its directory.
         changes: Options given anew, by name; they must be among `MAY_CHANGE` or equal what the recipe says.
     """
-    from vggtransfer.classification.recipe import run_recipe
+    from vggtransfer.classification.recipe import finetune, run_recipe
 
-    return run_recipe(resumed_recipe(run, changes), resume=run)
+    return run_recipe(resumed_recipe(finetune, run, changes, may_change=MAY_CHANGE), resume=run)
 
 
-def resumed_recipe(run: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+def resumed_recipe(
+    command: Callable[..., object], run: Path, changes: Mapping[str, Any], *, may_change: Sequence[str]
+) -> dict[str, Any]:
     """The recipe of a run with its changes applied.
+
+    Args:
+        command: The function whose run it is.
+        run: Its directory.
+        changes: Options given anew, by name.
+        may_change: Those that may differ from what the recipe says.
 
     Raises:
         OptionError: No recipe there, one that cannot be read, or a change that a run does not survive.
     """
-    from vggtransfer.classification.recipe import finetune
-
     path = run / "recipe.yaml"
     if not path.is_file():
-        raise OptionError(f"--resume {run}: no recipe.yaml there; give a run directory such as runs/finetune/1")
-    defaults = {name: parameter.default for name, parameter in inspect.signature(finetune).parameters.items()}
-    recipe = {**defaults, **checked_values(finetune, read_recipe(path), place=f"{path}: ")}
+        example = f"runs/{command.__name__}/1"
+        raise OptionError(f"--resume {run}: no recipe.yaml there; give a run directory such as {example}")
+    defaults = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
+    recipe = {**defaults, **checked_values(command, read_recipe(path), place=f"{path}: ")}
     del recipe["resume"]
-    for name, value in checked_values(finetune, changes).items():
+    for name, value in checked_values(command, changes).items():
         if value == recipe[name]:
             continue
-        if name not in MAY_CHANGE:
+        if name not in may_change:
             raise OptionError(
                 f"--resume {run}: --{name.replace('_', '-')} cannot be changed in a run that goes on; "
-                f"only {', '.join(MAY_CHANGE)} can. Leave it out or start a new run"
+                f"only {', '.join(may_change)} can. Leave it out or start a new run"
             )
         recipe[name] = value
     return recipe

@@ -13,7 +13,7 @@ from vggtransfer.recipe_files import read_yaml
 Entry: TypeAlias = str | Mapping[str, Any]
 """One line of an augmentation list: a transform's name, or `{name: {argument: value, ...}}`."""
 
-Preset = Literal["none", "light", "standard", "strong"]
+Preset = Literal["none", "shift", "light", "standard", "strong"]
 PRESET_NAMES: tuple[Preset, ...] = get_args(Preset)
 
 _REFLECT = 4  # cv2.BORDER_REFLECT_101: no black corners
@@ -21,6 +21,14 @@ _REFLECT = 4  # cv2.BORDER_REFLECT_101: no black corners
 # Same language as the YAML lists. A size that is not given is image_size.
 PRESETS: Mapping[str, Sequence[Entry]] = {
     "none": [],
+    # The usual one for CIFAR (Lee et al. 2015, "Deeply-Supervised Nets"; He et al. 2016, section 4.2): 4 pixels at 32.
+    # Nothing is zoomed, because pictures this small are cut to the object already.
+    "shift": [
+        "SmallestMaxSize",
+        {"CropAndPad": {"percent": 0.125, "keep_size": False, "border_mode": _REFLECT}},
+        "RandomCrop",
+        "HorizontalFlip",
+    ],
     # Objects appear 1.17 times as large as in the whole picture on average, as in the evaluation's centre crop (1.14).
     "light": [
         {"RandomResizedCrop": {"scale": [0.5, 1.0]}},

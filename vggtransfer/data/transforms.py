@@ -152,7 +152,8 @@ def train_transform(preset: str | Path, image_size: int) -> Transform:
     """Makes the augmentation for training.
 
     Args:
-        preset: `none` (as in evaluation), `light` (crops and flips), `standard` (for fine-tuning: also slight
+        preset: `none` (as in evaluation), `shift` (flips, and shifts by up to an eighth of the side: for thumbnails of
+            32 to 64 pixels), `light` (crops and flips), `standard` (for fine-tuning: also slight
             rotations and changes of colour), `strong` (for training from scratch: wide crops, strong colour changes,
             greyscale, blur, erased rectangles), or the path of a YAML file with a list of albumentations transforms:
 
@@ -193,7 +194,8 @@ def train_transform(preset: str | Path, image_size: int) -> Transform:
 def _min_side(steps: Sequence[Entry], image_size: int) -> int:
     """Returns the short side at which a preset's smallest crop still has image_size pixels along its shorter side."""
     crop = steps[0]
-    assert isinstance(crop, Mapping)
+    if not isinstance(crop, Mapping):
+        return image_size  # a resize comes first
     # A crop of area fraction s and ratio 4:3 out of a square of side a is at its shorter side a * sqrt(s * 3/4).
     return math.ceil(image_size / math.sqrt(crop["RandomResizedCrop"]["scale"][0] * 3 / 4))
 
@@ -261,6 +263,8 @@ def _build_transform(name: str, arguments: object, image_size: int, location: st
     for size, value in sizes.items():
         if size in parameters and parameters[size].default is inspect.Parameter.empty:
             arguments.setdefault(size, value)
+    if name in ("SmallestMaxSize", "LongestMaxSize") and not {"max_size", "max_size_hw"} & set(arguments):
+        arguments["max_size"] = image_size
     if "interpolation" not in arguments:
         if "area_for_downscale" in parameters:
             arguments.setdefault("area_for_downscale", "image")

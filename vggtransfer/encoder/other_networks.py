@@ -1,7 +1,8 @@
 """The networks that reviews set beside VGG: AlexNet, LeNet-5, GoogLeNet, ResNet-18 and DenseNet-121.
 
-They are only looked at, never trained here: torchvision builds them on the meta device, where tensors have a shape but
-no memory, and one pass over their graph gives every row. LeNet-5, which torchvision lacks, is ours.
+Here they are only looked at: torchvision builds them on the meta device, where tensors have a shape but no memory, and
+one pass over their graph gives every row. `whole_network.py` makes them trainable. LeNet-5, which torchvision lacks, is
+ours.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from vggtransfer.encoder.layer_costs import BYTES_PER_VALUE, LayerCosts, Recepti
 from vggtransfer.errors import OptionError
 
 
-def lenet5(in_channels: int = 1) -> nn.Module:
+def lenet5(in_channels: int = 1, *, classes: int = 10) -> nn.Module:
     """LeNet-5 (LeCun, Bottou, Bengio & Haffner 1998) for 32x32 pictures, under the paper's layer names.
 
-    The common modern variant with 61,706 parameters: every C3 map reads all S2 maps (the paper connects some), the
-    subsamplings are plain averages (the paper's have a weight and a bias), and the output is a linear layer (the
-    paper's measures distances).
+    The common modern variant, with 61,706 parameters for grey pictures of 10 classes: every C3 map reads all S2 maps
+    (the paper connects some), the subsamplings are plain averages (the paper's have a weight and a bias), and the
+    output is a linear layer (the paper's measures distances).
     """
 
     def tanh(name: str, layer: nn.Module) -> nn.Module:
@@ -41,7 +42,7 @@ def lenet5(in_channels: int = 1) -> nn.Module:
             c5=tanh("conv", nn.Conv2d(16, 120, 5)),
             flatten=nn.Flatten(),
             f6=tanh("linear", nn.Linear(120, 84)),
-            output=nn.Linear(84, 10),
+            output=nn.Linear(84, classes),
         )
     )
 
@@ -123,6 +124,18 @@ def network_costs(arch: str, *, image_size: int, in_channels: int) -> tuple[Laye
             )
         )
     return tuple(rows)
+
+
+def minimum_size(arch: str) -> int:
+    """The side in pixels of the smallest square RGB pictures that a network takes; 32 for lenet5, which takes no other.
+
+    A network may well shrink such pictures to a single position long before its last layer.
+    """
+    if arch == "lenet5":
+        return 32
+    with torch.device("meta"):
+        graph = fx.symbolic_trace(build_network(arch, in_channels=3))
+    return _minimum_size(graph, 0, 3)
 
 
 class _ShapeRecorder(fx.Interpreter):

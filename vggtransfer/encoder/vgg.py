@@ -136,6 +136,13 @@ class VGGEncoder(nn.Module):
                 module.frozen = name not in self.trainable_layers
         return self.train(self.training)
 
+    def blocks(self) -> list[list[nn.Parameter]]:
+        """Returns the parameters of each block, frozen or not, from the first block to the last."""
+        found: list[list[nn.Parameter]] = [[] for _ in range(self.architecture.depth)]
+        for layer in self.architecture.layers:
+            found[layer.block - 1] += self.trunk[layer.name].parameters()
+        return found
+
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         # Those that do not see to it themselves, because `SyncBatchNorm.convert_sync_batchnorm` put them in.

@@ -13,8 +13,13 @@ from vggtransfer.errors import TrainingError
 CHECKPOINT_FILE = Path("checkpoint") / "last.pt"
 
 
-def save_checkpoint(run: Path, state: dict[str, Any]) -> Path:
+def save_checkpoint(run: Path, state: dict[str, Any], *, resume_from: Path | None = None) -> Path:
     """Writes tensors and plain Python values to `RUN/checkpoint/last.pt`.
+
+    Args:
+        run: Run directory.
+        state: What to write.
+        resume_from: What `--resume` takes, for the error's advice; default: `run`.
 
     Raises:
         TrainingError: The disk is full or cannot be written; the previous checkpoint is untouched.
@@ -25,7 +30,9 @@ def save_checkpoint(run: Path, state: dict[str, Any]) -> Path:
             torch.save(state, temporary)
     except (OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
-        raise TrainingError(f"cannot write {path}: {reason}; make room, then go on with --resume {run}") from error
+        raise TrainingError(
+            f"cannot write {path}: {reason}; make room, then go on with --resume {resume_from or run}"
+        ) from error
     return path
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from vggtransfer.errors import TrainingError
 from vggtransfer.training.optimizer_names import OptimizerName
 from vggtransfer.training.schedule import Stage
 
@@ -42,6 +44,36 @@ class FitOptions:
     workers: int
     seed: int
     checkpoint_minutes: float
+
+
+class Backbone(Protocol):
+    """The part of a model that freezing policies and the backbone's learning rate apply to; the rest is the head.
+
+    Attributes:
+        unfreeze_policy: The policy in force.
+        origin: Where the weights came from, in words.
+        digest: SHA-256 of the weights as loaded; None for random ones.
+    """
+
+    unfreeze_policy: str
+    origin: str
+    digest: str | None
+
+    def unfreeze(self, policy: str, /) -> Any:
+        """Replaces the freezing policy.
+
+        Raises:
+            OptionError: A policy that this backbone does not have.
+        """
+        ...
+
+    def blocks(self) -> Sequence[Sequence[nn.Parameter]]:
+        """Returns the parameters of each block, frozen or not, from the first block to the last."""
+        ...
+
+
+class DivergedError(TrainingError):
+    """The loss or a gradient is not finite, so that training cannot go on; the weights have not been touched."""
 
 
 class Objective(Protocol):

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from vggtransfer.data.loader import to_unit_range
 from vggtransfer.encoder.precision import autocast
-from vggtransfer.encoder.vgg import VGGEncoder
-from vggtransfer.training.contract import FitOptions, Objective
+from vggtransfer.training.contract import Backbone, FitOptions, Objective
 from vggtransfer.training.optimizer import build_optimizer, carry_state, parameter_groups
 from vggtransfer.training.sampling import keyed_seed
 from vggtransfer.training.schedule import learning_rate_factor
@@ -39,7 +38,7 @@ class Learner:
 
     Args:
         model: The whole model; moved to the session's device.
-        encoder: The VGGEncoder inside it, to which the freezing policies apply.
+        encoder: Its backbone, a VGGEncoder for example, to which the freezing policies apply.
         objective: What to minimise.
         options: How to train.
         session: The processes that train.
@@ -57,7 +56,7 @@ class Learner:
         self,
         model: nn.Module,
         *,
-        encoder: VGGEncoder,
+        encoder: Backbone,
         objective: Objective,
         options: FitOptions,
         session: Session,

@@ -17,10 +17,9 @@ from torch.utils.data import Dataset
 
 from vggtransfer.data.loader import Batches, ordered_batches, picture_loader, stop_workers, to_unit_range
 from vggtransfer.encoder.precision import autocast
-from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import TrainingError
 from vggtransfer.training.checkpoint import CHECKPOINT_FILE, save_checkpoint
-from vggtransfer.training.contract import EpochRow, FitOptions, Objective, Progress
+from vggtransfer.training.contract import Backbone, DivergedError, EpochRow, FitOptions, Objective, Progress
 from vggtransfer.training.interruption import StopRequest, TrainingInterrupted, stop_requests
 from vggtransfer.training.learner import Learner, NotFiniteError, StepResult
 from vggtransfer.training.progress_bar import EpochBar
@@ -35,7 +34,7 @@ class Fit:
 
     Args:
         model: The whole model, on the CPU, with its starting weights.
-        encoder: The VGGEncoder inside it, to which the freezing policies apply.
+        encoder: Its backbone, a VGGEncoder for example, to which the freezing policies apply.
         objective: What to minimise.
         train: Samples (picture uint8, target, index) by (epoch, index).
         validation: The same for validation.
@@ -47,13 +46,15 @@ class Fit:
         identity: What a checkpoint must have in common with this run to be resumed, by name.
         sample_weights: Weights [len(train)] of a balanced draw; None shuffles.
         pretrained_layers: Parameters outside the encoder that train at the backbone's rate, by layer.
+        command: The command that trains, for messages that say how to go on.
+        resume_from: What its `--resume` takes, for these messages; default: `run`.
     """
 
     def __init__(
         self,
         model: nn.Module,
         *,
-        encoder: VGGEncoder,
+        encoder: Backbone,
         objective: Objective,
         train: Dataset[Any],
         validation: Dataset[Any],
@@ -65,7 +66,10 @@ class Fit:
         identity: dict[str, str],
         sample_weights: Tensor | None = None,
         pretrained_layers: Mapping[str, tuple[nn.Parameter, ...]] = MappingProxyType({}),
+        command: str = "finetune",
+        resume_from: Path | None = None,
     ) -> None:
+        self.command, self.resume_from = command, resume_from or run
         self.options, self.session, self.run_directory = options, session, run
         self.encoder, self.objective = encoder, objective
         self.save_model, self.after_epoch, self.identity = save_model, after_epoch, identity
@@ -102,13 +106,13 @@ class Fit:
         for name, value in self.identity.items():
             if state["identity"].get(name) != value:
                 raise TrainingError(
-                    f"--resume {self.run_directory}: {name} has changed since the run began "
+                    f"--resume {self.resume_from}: {name} has changed since the run began "
                     f"({state['identity'].get(name)} then, {value} now); restore it or start a new run"
                 )
         self.progress = Progress(**state["progress"])
         if self.options.epochs < self.progress.epoch:
             raise TrainingError(
-                f"--resume {self.run_directory}: {self.progress.epoch} epochs are already done, --epochs "
+                f"--resume {self.resume_from}: {self.progress.epoch} epochs are already done, --epochs "
                 f"{self.options.epochs} is fewer"
             )
         self.learner.load_state(state)
@@ -117,7 +121,8 @@ class Fit:
         """Trains to the last epoch and returns what was reached.
 
         Raises:
-            TrainingError: The loss or a gradient is not finite; the last checkpoint stays usable.
+            DivergedError: The loss or a gradient is not finite; the last checkpoint stays usable.
+            TrainingError: The checkpoint cannot be written.
             TrainingInterrupted: A signal asked to stop; the state has been saved.
         """
         if self.progress == Progress():
@@ -173,11 +178,11 @@ class Fit:
         try:
             return self.learner.step(batches, epoch=epoch, number=number, flags=flags)
         except NotFiniteError as error:
-            run = shlex.quote(str(self.run_directory))
-            raise TrainingError(
+            run, resume_from = (shlex.quote(str(path)) for path in (self.run_directory, self.resume_from))
+            raise DivergedError(
                 f"{error} in epoch {epoch + 1}, step {number + 1}; stopped before it touched the weights, and "
                 f"{run}/{CHECKPOINT_FILE} is as it was. Lower --lr, set --gradient-clip 1 or use --precision fp32: in "
-                f"a new run, or with --resume {run}"
+                f"a new run, or with --resume {resume_from}"
             ) from None
 
     def _validate(self, request: StopRequest) -> tuple[float, float]:
@@ -238,16 +243,16 @@ class Fit:
     def _save(self) -> None:
         if self.session.is_main:
             state = {**self.learner.state(), "identity": self.identity, "progress": asdict(self.progress)}
-            save_checkpoint(self.run_directory, state)
+            save_checkpoint(self.run_directory, state, resume_from=self.resume_from)
 
     def _stop(self, request: StopRequest) -> NoReturn:
         exit_code = 128 + (request.signal_number or signal.SIGTERM)
         if not self.session.is_main:
             raise SystemExit(exit_code)  # one message is enough
-        run = shlex.quote(str(self.run_directory))
+        resume_from = shlex.quote(str(self.resume_from))
         raise TrainingInterrupted(
             f"stopped and saved in epoch {self.progress.epoch + 1}, after {self.progress.step} of "
-            f"{self.steps_per_epoch} steps. Go on with: vggtransfer finetune --resume {run}",
+            f"{self.steps_per_epoch} steps. Go on with: vggtransfer {self.command} --resume {resume_from}",
             exit_code,
         )
 

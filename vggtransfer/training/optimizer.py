@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from vggtransfer.encoder.vgg import VGGEncoder
+from vggtransfer.training.contract import Backbone
 from vggtransfer.training.optimizer_names import OptimizerName
 
 
 def parameter_groups(
     model: nn.Module,
-    encoder: VGGEncoder,
+    encoder: Backbone,
     *,
     learning_rate: float,
     backbone_learning_rate: float,
@@ -23,29 +23,28 @@ def parameter_groups(
     weight_decay: float,
     pretrained_head: Iterable[nn.Parameter] = (),
 ) -> list[dict[str, Any]]:
-    """Groups the trainable parameters of a model: its head, and each block of its encoder.
+    """Groups the trainable parameters of a model: its head, and each block of its backbone.
 
-    Block b trains at `backbone_learning_rate * layer_decay ** (depth - b)`: the earlier the block, the more general
+    Block b of n trains at `backbone_learning_rate * layer_decay ** (n - b)`: the earlier the block, the more general
     its features and the smaller its steps (discriminative fine-tuning, Howard & Ruder 2018, section 3.1). Biases and
     BatchNorm parameters get no weight decay (Goyal et al. 2017, section 5.3). Every group keeps its `base_lr`, from
     which schedules work.
 
     Args:
         model: The whole model; parameters outside `encoder` are the head.
-        encoder: Its encoder.
+        encoder: Its backbone.
         learning_rate: Rate of the head.
         backbone_learning_rate: Rate of the last block.
         layer_decay: Factor from each block to the one before it; 1 for none.
         weight_decay: Decay of weights of two and more dimensions.
         pretrained_head: Parameters of the head that come with pretrained values; they train at the backbone's rate.
     """
-    block_of = {layer.name: layer.block for layer in encoder.architecture.layers}
+    blocks = encoder.blocks()
     pretrained = {id(parameter) for parameter in pretrained_head}
     place: dict[int, tuple[str, float]] = {}
-    for name, parameter in encoder.trunk.named_parameters():
-        block = block_of[name.split(".")[0]]
-        rate = backbone_learning_rate * layer_decay ** (encoder.architecture.depth - block)
-        place[id(parameter)] = (f"block{block}", rate)
+    for number, parameters in enumerate(blocks, start=1):
+        rate = backbone_learning_rate * layer_decay ** (len(blocks) - number)
+        place.update({id(parameter): (f"block{number}", rate) for parameter in parameters})
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for parameter in model.parameters():
         if not parameter.requires_grad:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -70,9 +71,9 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def write_environment(run: Path, *, device: torch.device, processes: int) -> None:
-    """Adds versions, hardware and command line to the list in `RUN/environment.json`: one entry for each start."""
-    environment = {
+def environment(*, device: torch.device, processes: int) -> dict[str, Any]:
+    """Returns versions, hardware and command line, in plain types."""
+    return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "python": platform.python_version(),
@@ -83,7 +84,12 @@ def write_environment(run: Path, *, device: torch.device, processes: int) -> Non
         "threads": torch.get_num_threads(),
         "packages": {"vggtransfer": vggtransfer.__version__, **{name: metadata.version(name) for name in _PACKAGES}},
     }
+
+
+def write_environment(run: Path, *, device: torch.device, processes: int) -> None:
+    """Adds versions, hardware and command line to the list in `RUN/environment.json`: one entry for each start."""
     path = run / "environment.json"
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    starts = [*earlier, environment(device=device, processes=processes)]
     with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps([*earlier, environment], indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(starts, indent=2) + "\n", encoding="utf-8")

@@ -62,6 +62,10 @@ class Session:
         wrapped: nn.Module = self._accelerator.prepare(model)
         return wrapped
 
+    def release(self) -> None:
+        """Lets go of the last model that was wrapped, so that its memory is free for another."""
+        self._accelerator.free_memory()
+
     def without_averaging(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         """For all but the last backward of an accumulated step."""
         return self._accelerator.no_sync(wrapped) if self.processes > 1 else nullcontext()

@@ -1,0 +1,1 @@
+"""`vggtransfer compare`: networks trained alike, side by side."""
