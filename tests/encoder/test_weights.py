@@ -625,7 +625,6 @@ def test_addresses_are_torchvisions_and_timms(monkeypatch: pytest.MonkeyPatch) -
     [
         ("vgg11_lrn", "default", r"no published weights of vgg11_lrn in this package .*--weights none"),
         ("vgg16_1x1", "torchvision", r"no published weights of vgg16_1x1"),
-        (SMALL, "default", r"embedded weights of vgg16_bn_x0_25 are not part of this release.*--weights none"),
         (SMALL, "timm", r"'timm' has no weights of vgg16_bn_x0_25, only of vgg11, .*use weights='embedded'"),
         ("vgg16", "embedded", r"'embedded' has no weights of vgg16, only of vgg16_bn_x0_25; .*'torchvision'"),
         ("vgg16", "torchvison", r"unknown weights 'torchvison' \(did you mean 'torchvision'\?\); known: default"),

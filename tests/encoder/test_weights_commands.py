@@ -71,6 +71,33 @@ def test_convert_refuses(checkpoint: Path, tmp_path: Path, options: dict[str, An
     assert not (tmp_path / "own.safetensors").exists()
 
 
+def test_convert_halves_the_size(checkpoint: Path, tmp_path: Path) -> None:
+    whole = convert_weights(checkpoint, out=tmp_path / "whole.safetensors")
+    half = convert_weights(checkpoint, out=tmp_path / "half.safetensors", half=True, origin="our own training")
+    assert 0.5 < half.bytes / whole.bytes < 0.52
+    assert (half.origin, half.digest == whole.digest) == ("our own training", False)
+    encoder, reference = (VGGEncoder(SMALL, weights=file.path, unfreeze="none").eval() for file in (half, whole))
+    assert encoder.origin == "our own training"
+    assert torch.equal(encoder.trunk["bn5_3"].running_var, reference.trunk["bn5_3"].running_var)
+    images = torch.rand(2, 3, 64, 64)
+    for tap, exact in zip(encoder(images), reference(images), strict=True):
+        torch.testing.assert_close(tap, exact, rtol=0, atol=2e-3 * exact.abs().max().item())
+
+
+def test_half_precision_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
+    encoder = VGGEncoder(SMALL, weights=None)
+    state = {
+        f"features.{place}.{name}": value
+        for place, module in enumerate(encoder.trunk.values())
+        for name, value in module.state_dict().items()
+    }
+    state["features.0.weight"][0, 0, 0, 0] = 1e5
+    torch.save(state, tmp_path / "large.pth")
+    with pytest.raises(WeightsError, match=r"conv1_1\.weight has values that float16 cannot hold"):
+        convert_weights(tmp_path / "large.pth", out=tmp_path / "own.safetensors", half=True)
+    assert not (tmp_path / "own.safetensors").exists()
+
+
 def test_convert_never_writes_over_its_source(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     convert_weights(checkpoint, out=path)
@@ -96,7 +123,7 @@ def test_list_shows_what_is_cached(cached: Path, capsys: pytest.CaptureFixture[s
     assert len(result.weights) == 17
     assert result.without_weights == ("vgg11_lrn", "vgg16_1x1")
     rows = {(row.architecture, row.source): row for row in result.weights}
-    assert [key for key, row in rows.items() if row.cached] == [("vgg16", "torchvision")]
+    assert [key for key, row in rows.items() if row.cached] == [("vgg16", "torchvision"), (SMALL, "embedded")]
     row = rows["vgg16", "torchvision"]
     assert (row.default, row.path, row.bytes) == (True, cached, cached.stat().st_size)
     assert not rows["vgg16", "timm"].default

@@ -153,6 +153,24 @@ def _read_foreign(
     )
 
 
+def in_half_precision(loaded: LoadedWeights) -> LoadedWeights:
+    """The same weights with those of the layers in float16; biases and BatchNorm, a hundredth of all, stay as they are.
+
+    Raises:
+        WeightsError: A value is too large for float16.
+    """
+
+    def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        halves = {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in tensors.items()}
+        for name, tensor in halves.items():
+            if not tensor.isfinite().all():
+                raise WeightsError(f"{name} has values that float16 cannot hold (above 65504 or not finite)")
+        return halves
+
+    trunk = halved(loaded.trunk)
+    return replace(loaded, trunk=trunk, classifier=halved(loaded.classifier), digest=weights_digest(trunk))
+
+
 def save_weights(path: Path, loaded: LoadedWeights) -> None:
     """Writes the trunk to `path` and the classifier, if loaded, to a second file beside it."""
     header = FileHeader("trunk", loaded.architecture, loaded.mean, loaded.std, loaded.origin, loaded.digest, {})

@@ -59,11 +59,6 @@ def fetch(source: WeightSource, *, classifier: WithClassifier = False) -> Loaded
     """
     path = source.path
     if source.name == "embedded":
-        if not path.exists():
-            raise WeightsError(
-                f"the embedded weights of {source.architecture} are not part of this release of vggtransfer; "
-                f"start from random weights with weights=None (--weights none)"
-            )
         return read_weights(path, source.architecture, classifier=classifier)
     if (cached := _read_cached(path, source, classifier)) is not None:
         return cached

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vggtransfer.cache import cache_folder
 from vggtransfer.encoder.architectures import ARCHITECTURE_NAMES, ArchitectureName
+from vggtransfer.encoder.model_cards import read_card
 from vggtransfer.encoder.weight_sources import SourceName, WeightSource, classifier_path, find_source, sources_of
 from vggtransfer.errors import OptionError, WeightsError
 
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KnownWeights:
-    """One named source of one architecture. `bytes` are those of the cached files, 0 if there are none."""
+    """One named source of one architecture.
+
+    `bytes` are those of the files that are there, 0 if there are none; `card` is the model card of embedded weights.
+    """
 
     architecture: str
     source: str
@@ -30,6 +35,7 @@ class KnownWeights:
     bytes: int
     sha256: str
     url: str
+    card: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,8 @@ def convert_weights(
     layout: Literal["auto", "torchvision", "timm", "keras", "caffe"] = "auto",
     preprocessing: Literal["auto", "torchvision", "caffe", "none"] = "auto",
     classifier: bool = False,
+    half: bool = False,
+    origin: str | None = None,
 ) -> WeightsFile:
     """Converts a checkpoint of torchvision, timm, Keras, Caffe's ports or a run to one file for --weights.
 
@@ -117,8 +125,11 @@ def convert_weights(
         preprocessing: What the network was trained on. "torchvision": RGB with ImageNet's mean and standard deviation;
             "caffe": 0-255 minus the mean, BGR; "none": RGB in [0, 1]. By default found out from the file.
         classifier: Also convert the fully connected layers fc6 to fc8, into a second file beside the first.
+        half: Keep the weights of the layers in float16, for half the size.
+        origin: Where the weights come from, in one line that everything that uses them will show; by default the path
+            of the file and what it says itself.
     """
-    from vggtransfer.encoder.weight_files import find_file, read_weights, save_weights
+    from vggtransfer.encoder.weight_files import find_file, in_half_precision, read_weights, save_weights
 
     path = find_file(source)
     if out.suffix != ".safetensors":
@@ -126,6 +137,10 @@ def convert_weights(
     if out.exists() and out.samefile(path):
         raise OptionError(f"out={out} is the file to convert; give another name")
     loaded = read_weights(path, arch, classifier=classifier, layout=layout, preprocessing=preprocessing)
+    if half:
+        loaded = in_half_precision(loaded)
+    if origin is not None:
+        loaded = replace(loaded, origin=origin)
     save_weights(out, loaded)
     if not classifier:
         # Left from an earlier conversion into the same file, it would belong to other weights.
@@ -164,6 +179,7 @@ def _known(source: WeightSource) -> KnownWeights:
         bytes=sum(path.stat().st_size for path in both if path.exists()),
         sha256=source.sha256,
         url=source.url,
+        card=read_card(source.path) if source.name == "embedded" else {},
     )
 
 
@@ -194,19 +210,20 @@ def _print_file(file: WeightsFile) -> None:
 def _print_table(known: WeightsList) -> None:
     from rich import box
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("architecture", "source", "in the cache", "SHA-256", "path or address"):
+    for column in ("architecture", "source", "on disk", "SHA-256", "path or address"):
         table.add_column(column, no_wrap=True)
     for row in known.weights:
         parts = "trunk + classifier" if row.classifier_cached else "trunk"
         table.add_row(
             row.architecture,
             f"{row.source}{' (default)' if row.default else ''}",
-            f"{parts}, {row.bytes / 1e6:.0f} MB" if row.cached else "-",
+            f"{parts}, {row.bytes / 1e6:.3g} MB" if row.cached else "-",
             row.sha256[:16] or "-",
-            str(row.path) if row.cached else row.url or "not in this release",
+            str(row.path) if row.cached else row.url,
         )
     console = Console(file=sys.stdout, highlight=False, markup=False)
     # Neither a pipe nor a narrow terminal may cut addresses off.
@@ -214,5 +231,10 @@ def _print_table(known: WeightsList) -> None:
     console.width = max(console.width, console.measure(table, options=wide).maximum)
     console.print(table)
     console.print(f"cache: {known.cache}", soft_wrap=True)
+    for row in known.weights:
+        if row.card:
+            console.print(f"\nmodel card of {row.architecture}, {row.source}:")
+            for heading, text in row.card.items():
+                console.print(Padding(f"{heading}: {text}", (0, 0, 0, 2)))
     if known.without_weights:
         console.print(f"without published weights: {', '.join(known.without_weights)} (use --weights none or a file)")
