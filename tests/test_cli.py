@@ -563,6 +563,29 @@ def test_help_of_a_command_with_positionals(capsys: pytest.CaptureFixture[str]) 
     assert "\nArguments:\n  PATHS " in text
 
 
+def in_a_class(*, class_: str | None = None) -> None:
+    """Stub with a parameter that Python cannot call by its name.
+
+    Args:
+        class_: A name.
+    """
+    calls.append({"class_": class_})
+
+
+def test_a_name_that_python_keeps_for_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = (Command("stub", f"{__name__}:in_a_class", "Stub."),)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("class: rose\n")
+    for arguments, expected in ((["--class", "iris"], "iris"), (["--config", str(recipe)], "rose"), ([], None)):
+        calls.clear()
+        assert main(["stub", *arguments], commands) == 0
+        assert calls == [{"class_": expected}]
+    assert main(["stub", "--help"], commands) == 0
+    assert "--class TEXT" in capsys.readouterr().out
+    assert main(["stub", "--clas", "x"], commands) == 2
+    assert "did you mean '--class'?" in capsys.readouterr().err
+
+
 def test_help_wins_over_mistakes_that_follow_from_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "flowers", "--help"], STUBS) == 0
     assert capsys.readouterr().out.startswith("usage: vggtransfer train ")

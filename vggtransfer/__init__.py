@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vggtransfer.classification.evaluation import EvaluationResult as EvaluationResult
     from vggtransfer.classification.evaluation import evaluate as evaluate
+    from vggtransfer.classification.explanation import ExplanationResult as ExplanationResult
+    from vggtransfer.classification.explanation import explain as explain
     from vggtransfer.classification.model import VGGClassifier as VGGClassifier
     from vggtransfer.classification.model import load_classifier as load_classifier
     from vggtransfer.classification.prediction import PredictionResult as PredictionResult
     from vggtransfer.classification.prediction import predict as predict
     from vggtransfer.classification.recipe import FinetuneResult as FinetuneResult
     from vggtransfer.classification.recipe import finetune as finetune
+    from vggtransfer.comparison.command import ComparisonResult as ComparisonResult
+    from vggtransfer.comparison.command import compare as compare
     from vggtransfer.encoder.inspection import inspect as inspect
     from vggtransfer.encoder.vgg import VGGEncoder as VGGEncoder
     from vggtransfer.errors import VGGTransferError as VGGTransferError
@@ -22,13 +26,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "ComparisonResult": "comparison.command",
     "EvaluationResult": "classification.evaluation",
+    "ExplanationResult": "classification.explanation",
     "FinetuneResult": "classification.recipe",
     "PredictionResult": "classification.prediction",
     "VGGClassifier": "classification.model",
     "VGGEncoder": "encoder.vgg",
     "VGGTransferError": "errors",
+    "compare": "comparison.command",
     "evaluate": "classification.evaluation",
+    "explain": "classification.explanation",
     "finetune": "classification.recipe",
     "inspect": "encoder.inspection",
     "load_classifier": "classification.model",

@@ -76,8 +76,27 @@ COMMANDS = (
         },
         resume=f"{_CLASSIFICATION}.resuming:resume_finetune",
     ),
+    Command(
+        "compare",
+        "vggtransfer.comparison.command:compare",
+        "Train several networks alike and set them side by side.",
+        sections={
+            "data": "Networks",
+            "image_size": "Pictures",
+            "epochs": "Optimisation",
+            "precision": "Machine",
+            "seed": "Run",
+        },
+        resume="vggtransfer.comparison.command:resume_compare",
+    ),
     Command("evaluate", f"{_CLASSIFICATION}.evaluation:evaluate", "Measure a classifier on labelled pictures."),
     Command("predict", f"{_CLASSIFICATION}.prediction:predict", "Classify pictures.", positionals=("paths",)),
+    Command(
+        "explain",
+        f"{_CLASSIFICATION}.explanation:explain",
+        "Show where in pictures a classifier looks.",
+        positionals=("paths",),
+    ),
     Command(
         "inspect", "vggtransfer.encoder.inspection:inspect", "Show a network layer by layer.", positionals=("arch",)
     ),

@@ -8,7 +8,7 @@ import pytest
 import sklearn.metrics
 import torch
 
-from vggtransfer.classification.metrics import Scores, compute_metrics
+from vggtransfer.classification.metrics import Scores, calibration_bins, compute_metrics, most_confused
 
 
 def random_case(*, pictures: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,6 +59,32 @@ def test_calibration_error_is_that_of_guo_et_al() -> None:
     assert compute_metrics(probabilities, labels, list("abcdefg")).calibration_error == pytest.approx(
         expected, abs=1e-5
     )
+
+
+def test_calibration_bins_hold_every_picture_once() -> None:
+    probabilities, labels = random_case(pictures=500, classes=7)
+    bins = calibration_bins(probabilities, labels)
+    assert len(bins) == 15
+    assert sum(one.pictures for one in bins) == 500
+    confidence, predicted = probabilities.max(dim=1)
+    assert sum(one.pictures * one.confidence for one in bins) == pytest.approx(confidence.double().sum().item())
+    assert sum(one.pictures * one.accuracy for one in bins) == pytest.approx((predicted == labels).sum().item())
+    for one in bins:
+        assert one.high - one.low == pytest.approx(1 / 15)
+        assert not one.pictures or one.low <= one.confidence <= one.high
+
+
+def test_calibration_bins_at_their_edges() -> None:
+    # Bins are open below and closed above: exactly 0.2 is in the third of fifteen, 1 in the last.
+    bins = calibration_bins(torch.tensor([[0.2] * 5, [1.0, 0, 0, 0, 0]]), torch.tensor([0, 1]))
+    assert [index for index, one in enumerate(bins) if one.pictures] == [2, 14]
+    assert (bins[14].confidence, bins[14].accuracy) == (1, 0)
+    assert (bins[0].confidence, bins[0].accuracy) == (0, 0)
+
+
+def test_most_confused() -> None:
+    assert most_confused([[9, 1, 0], [4, 9, 1], [0, 2, 9]]) == [(4, 1, 0), (2, 2, 1), (1, 0, 1), (1, 1, 2)]
+    assert most_confused([[3, 0], [0, 0]]) == []
 
 
 def test_certain_probabilities_are_neither_softened_nor_infinite() -> None:

@@ -1,4 +1,4 @@
-"""Text for people's terminals: tables that no pipe cuts short, and names that cannot upset them."""
+"""Tables for people's terminals that no pipe cuts short."""
 
 from __future__ import annotations
 
@@ -24,11 +24,3 @@ def print_table(table: Table) -> None:
         wide = console.options.update(max_width=100_000)
         console.width = max(console.width, console.measure(table, options=wide).maximum)
     console.print(table)
-
-
-def printable(text: object) -> str:
-    """Escapes what would break lines or control the terminal: file and class names may hold any character."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in str(text)
-    )

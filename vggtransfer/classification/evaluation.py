@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -94,7 +96,8 @@ def evaluate(
             `five-crop` the four corners, `ten-crop` both.
         on_bad_image: `skip` leaves unreadable pictures out and names them; `stop` ends with the first one.
         format: A table for people, or one JSON object.
-        out: Folder for `evaluation.json`, `confusion.png` and `bad_images.csv`; nothing is written without it.
+        out: Folder for `report.html`, `evaluation.json`, `confusion.png` and `bad_images.csv`; nothing is written
+            without it.
 
     Returns:
         What was measured, and the folder that was written.
@@ -107,6 +110,7 @@ def evaluate(
     from vggtransfer.classification.inference import check_scoring_options, score_pictures
     from vggtransfer.classification.metrics import compute_metrics
     from vggtransfer.classification.model import load_classifier
+    from vggtransfer.classification.report import write_evaluation_report
     from vggtransfer.classification.training_record import choose_samples, find_candidates, read_training_record
     from vggtransfer.data.scan import check_pictures
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
@@ -139,7 +143,17 @@ def evaluate(
     scores = compute_metrics(probabilities, labels, classifier.task.classes)
     result = EvaluationResult(model, data, split, candidates.folder, tta, scores, trained_on, check.bad, out)
     if out is not None:
-        _write(result, out)
+        with _writing_to(out):
+            _write(result, out)
+            write_evaluation_report(
+                out,
+                result=result,
+                model=classifier,
+                samples=samples,
+                probabilities=probabilities,
+                precision=precision,
+                command=_command(given),
+            )
     if format == "json":
         from vggtransfer.classification.json_output import print_json
 
@@ -196,10 +210,24 @@ def _write(result: EvaluationResult, out: Path) -> None:
     from vggtransfer.classification.json_output import json_text
     from vggtransfer.data.scan import write_bad_pictures
 
+    with write_atomically(out / "evaluation.json") as temporary:
+        temporary.write_text(json_text(result.as_dict()) + "\n", encoding="utf-8")
+    draw_confusion(result.scores.confusion, [row.label for row in result.scores.classes], out / "confusion.png")
+    write_bad_pictures(out / "bad_images.csv", result.bad)
+
+
+@contextmanager
+def _writing_to(out: Path) -> Iterator[None]:
     try:
-        with write_atomically(out / "evaluation.json") as temporary:
-            temporary.write_text(json_text(result.as_dict()) + "\n", encoding="utf-8")
-        draw_confusion(result.scores.confusion, [row.label for row in result.scores.classes], out / "confusion.png")
-        write_bad_pictures(out / "bad_images.csv", result.bad)
+        yield
     except OSError as error:
         raise OptionError(f"--out {out}: cannot write there: {error.strerror or error}") from error
+
+
+def _command(given: Mapping[str, object]) -> list[str]:
+    """The command that measures the same: all options that differ from their defaults."""
+    words = ["vggtransfer", "evaluate"]
+    for name, parameter in inspect.signature(evaluate).parameters.items():
+        if given[name] != parameter.default and name != "format":
+            words += [f"--{name.replace('_', '-')}", str(given[name])]
+    return words

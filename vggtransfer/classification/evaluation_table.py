@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vggtransfer.classification.console import plain_table, print_table, printable
-from vggtransfer.classification.metrics import Scores
+from vggtransfer.classification.console import plain_table, print_table
+from vggtransfer.classification.metrics import Scores, most_confused
+from vggtransfer.printable import printable
 
 if TYPE_CHECKING:
     from vggtransfer.classification.evaluation import EvaluationResult
@@ -38,6 +39,7 @@ def print_tables(result: EvaluationResult) -> None:
         print(f"left out: {len(result.bad)} unreadable pictures")
     if result.out is not None:
         print(f"wrote {printable(result.out)}: evaluation.json, confusion.png, bad_images.csv")
+        print(f"report: {printable(result.out / 'report.html')}")
 
 
 def _print_classes(scores: Scores) -> None:
@@ -58,16 +60,11 @@ def _print_classes(scores: Scores) -> None:
 
 def _print_confusions(scores: Scores) -> None:
     names = [row.label for row in scores.classes]
-    errors = [
-        (count, true, predicted)
-        for true, counts in enumerate(scores.confusion)
-        for predicted, count in enumerate(counts)
-        if count and true != predicted
-    ]
+    errors = most_confused(scores.confusion)
     if not errors:
         return
     print("most frequent confusions")
     table = plain_table("pictures", "of", "taken for", numbers=("pictures",))
-    for count, true, predicted in sorted(errors, key=lambda error: -error[0])[:_CONFUSIONS]:
+    for count, true, predicted in errors[:_CONFUSIONS]:
         table.add_row(f"{count:,}", printable(names[true]), printable(names[predicted]))
     print_table(table)

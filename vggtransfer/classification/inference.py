@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import get_args
+from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from rich.console import Console
@@ -17,10 +18,11 @@ from vggtransfer.classification.views import TTA, square_side, views
 from vggtransfer.data.dataset import PictureDataset, PicturesOrFaults, divide_faults
 from vggtransfer.data.folders import Sample
 from vggtransfer.data.loader import Batches, ordered_batches, picture_loader, resolve_workers, to_unit_range
+from vggtransfer.data.picture_files import list_pictures
 from vggtransfer.data.scan import BadPicture
 from vggtransfer.data.transforms import evaluation_transform
 from vggtransfer.encoder.precision import Precision, autocast, prefers_channels_last, resolve_precision
-from vggtransfer.errors import BadImageError, OptionError, WeightsError
+from vggtransfer.errors import BadImageError, DataError, OptionError, WeightsError
 
 
 def check_scoring_options(*, batch_size: int, workers: int | None, tta: str) -> None:
@@ -111,6 +113,63 @@ def score_pictures(
     scores = torch.cat(probabilities)
     _check_finite(scores, compute_type)
     return scores, torch.cat(labels)
+
+
+def score_files(
+    model: VGGClassifier,
+    paths: Sequence[str | Path] | str | Path,
+    *,
+    on_bad_image: Literal["skip", "stop"],
+    batch_size: int,
+    precision: Precision,
+    workers: int | None,
+    tta: TTA = "none",
+    progress: str,
+) -> tuple[list[Path], Tensor, tuple[BadPicture, ...]]:
+    """Scores the pictures a user named: files, folders, patterns, or `-` for a list on standard input.
+
+    Args:
+        model: See `score_pictures`, as for the other options.
+        paths: See `vggtransfer.data.picture_files.list_pictures`.
+        on_bad_image: `skip` names unreadable pictures on standard error and leaves them out, `stop` ends with the
+            first one.
+        batch_size: Pictures per batch.
+        precision: Of the computation.
+        workers: Processes that read pictures; None chooses.
+        tta: Test-time augmentation.
+        progress: Text beside the progress bar.
+
+    Returns:
+        The files that can be read, their probabilities float32 [pictures, classes], and the other files.
+
+    Raises:
+        DataError: A path leads nowhere, no picture at all can be read, or one cannot where those shall stop.
+    """
+    # A single path given from Python would otherwise be read letter by letter.
+    pictures = list_pictures([paths] if isinstance(paths, str | Path) else paths)
+    bad: dict[Path, BadPicture] = {}
+
+    def leave_out(picture: BadPicture) -> None:
+        if on_bad_image == "stop":
+            raise picture.stop()
+        print(f"warning: left out {picture.path}: {picture.reason}", file=sys.stderr)
+        bad[picture.path] = picture
+
+    probabilities, _ = score_pictures(
+        model,
+        [Sample(path, label=0) for path in pictures],
+        batch_size=batch_size,
+        precision=precision,
+        workers=workers,
+        tta=tta,
+        progress=progress,
+        on_bad=leave_out,
+    )
+    read = [path for path in pictures if path not in bad]
+    if not read:
+        first = bad[pictures[0]]
+        raise DataError(f"none of {len(pictures)} pictures can be read, the first: {first.path}: {first.reason}")
+    return read, probabilities, tuple(bad.values())
 
 
 @contextmanager

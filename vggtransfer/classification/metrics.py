@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 CALIBRATION_BINS = 15
 
@@ -25,6 +25,18 @@ class ClassScores:
     """Harmonic mean of precision and recall."""
     support: int
     """Pictures of this class."""
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The pictures whose predicted class has a probability in (low, high]; means of no pictures are 0."""
+
+    low: float
+    high: float
+    pictures: int
+    confidence: float
+    """Mean probability of the predicted class."""
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -66,13 +78,42 @@ def compute_metrics(probabilities: Tensor, labels: Tensor, classes: Sequence[str
         macro_precision=sum(row.precision for row in present) / len(present),
         macro_recall=sum(row.recall for row in present) / len(present),
         macro_f1=sum(row.f1 for row in present) / len(present),
-        calibration_error=multiclass_calibration_error(
-            probabilities, labels, num_classes=len(classes), n_bins=CALIBRATION_BINS, norm="l1"
-        ).item(),
+        calibration_error=sum(
+            one.pictures / len(labels) * abs(one.accuracy - one.confidence)
+            for one in calibration_bins(probabilities, labels)
+        ),
         negative_log_likelihood=-true_probability.log().double().mean().item(),
         classes=rows,
         confusion=tuple(map(tuple, confusion.tolist())),
     )
+
+
+def calibration_bins(probabilities: Tensor, labels: Tensor) -> tuple[CalibrationBin, ...]:
+    """Sorts pictures by the probability of their predicted class into 15 bins of equal width (Guo et al. 2017)."""
+    confidence, predicted = probabilities.float().clamp(0, 1).max(dim=1)
+    right = (predicted == labels).double()
+    edges = torch.linspace(0, 1, CALIBRATION_BINS + 1)
+    place = torch.bucketize(confidence, edges).clamp(1, CALIBRATION_BINS) - 1
+    counts = torch.bincount(place, minlength=CALIBRATION_BINS)
+    means = [
+        (torch.bincount(place, weights=values, minlength=CALIBRATION_BINS) / counts.clamp_min(1)).tolist()
+        for values in (confidence.double(), right)
+    ]
+    limits = edges.tolist()
+    return tuple(
+        CalibrationBin(*values) for values in zip(limits[:-1], limits[1:], counts.tolist(), *means, strict=True)
+    )
+
+
+def most_confused(confusion: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
+    """Returns (pictures, true class, predicted class) of all confusions, the most frequent first."""
+    errors = [
+        (count, true, predicted)
+        for true, counts in enumerate(confusion)
+        for predicted, count in enumerate(counts)
+        if count and true != predicted
+    ]
+    return sorted(errors, key=lambda error: -error[0])
 
 
 def _top_accuracy(probabilities: Tensor, labels: Tensor, k: int) -> float:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from vggtransfer.classification.views import TTA
 from vggtransfer.encoder.precision import Precision
-from vggtransfer.errors import DataError, OptionError
+from vggtransfer.errors import OptionError
 from vggtransfer.option_values import checked_values
 
 if TYPE_CHECKING:
@@ -128,10 +127,8 @@ def predict(
         raise OptionError(f"top_k={top_k} is not possible: it must be at least 1")
     if out is not None and out.suffix.lower() not in (".csv", ".json"):
         raise OptionError(f"--out {out}: the file name must end in .csv or .json")
-    from vggtransfer.classification.inference import check_scoring_options, score_pictures
+    from vggtransfer.classification.inference import check_scoring_options, score_files
     from vggtransfer.classification.model import load_classifier
-    from vggtransfer.data.folders import Sample
-    from vggtransfer.data.picture_files import list_pictures
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
 
     check_scoring_options(batch_size=batch_size, workers=workers, tta=tta)
@@ -139,30 +136,16 @@ def predict(
     resolve_precision(precision, chosen_device)  # refuses before thousands of pictures are read, not after
 
     classifier = load_classifier(model).to(chosen_device)
-    # A single path given from Python would otherwise be read letter by letter.
-    pictures = list_pictures([paths] if isinstance(paths, str | Path) else paths)
-    bad: dict[Path, BadPicture] = {}
-
-    def leave_out(picture: BadPicture) -> None:
-        if on_bad_image == "stop":
-            raise picture.stop()
-        print(f"warning: left out {picture.path}: {picture.reason}", file=sys.stderr)
-        bad[picture.path] = picture
-
-    probabilities, _ = score_pictures(
+    read, probabilities, bad = score_files(
         classifier,
-        [Sample(path, label=0) for path in pictures],
+        paths,
+        on_bad_image=on_bad_image,
         batch_size=batch_size,
         precision=precision,
         workers=workers,
         tta=tta,
         progress="predicting",
-        on_bad=leave_out,
     )
-    read = [path for path in pictures if path not in bad]
-    if not read:
-        first = bad[pictures[0]]
-        raise DataError(f"none of {len(pictures)} pictures can be read, the first: {first.path}: {first.reason}")
     classes = classifier.task.classes
     best = probabilities.topk(min(top_k, len(classes)), dim=1)
     rows = tuple(
@@ -172,7 +155,7 @@ def predict(
         )
         for path, values, labels in zip(read, best.values.tolist(), best.indices.tolist(), strict=True)
     )
-    result = PredictionResult(model, rows, tuple(bad.values()), out)
+    result = PredictionResult(model, rows, bad, out)
     if result.out is not None:
         _write(result, result.out)
     _print(result, format)
@@ -207,7 +190,8 @@ def _print(result: PredictionResult, form: Literal["table", "csv", "json"]) -> N
 
 
 def _print_table(result: PredictionResult) -> None:
-    from vggtransfer.classification.console import plain_table, print_table, printable
+    from vggtransfer.classification.console import plain_table, print_table
+    from vggtransfer.printable import printable
 
     more = len(result.rows[0].predictions) > 1
     table = plain_table("picture", "label", "probability", *(["then"] if more else []), numbers=("probability",))

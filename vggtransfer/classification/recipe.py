@@ -102,7 +102,8 @@ def finetune(
         train_size: Side of the training pictures where it is another one, or a schedule such as `"32 48@10 64@20"`:
             small pictures for the first 10 epochs, larger ones for 10 more, then the full size (progressive
             resizing). Validation stays at `image_size`.
-        augmentation: `none`, `light`, `standard`, `strong`, or a YAML file with a list of albumentations.
+        augmentation: `none`, `shift` (for thumbnails), `light`, `standard`, `strong`, or a YAML file with a list of
+            albumentations.
         val_fraction: Part of each class kept for validation where the folder has no `val`.
         on_bad_image: `skip` lists unreadable pictures in the run directory; `stop` ends with the first one.
         epochs: Passes over the training pictures.

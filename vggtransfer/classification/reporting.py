@@ -12,7 +12,7 @@ from rich.table import Table
 
 from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.pictures import LabelledPictures
-from vggtransfer.data.scan import write_bad_pictures
+from vggtransfer.data.scan import BadPicture, write_bad_pictures
 from vggtransfer.encoder.freezing import freeze_report
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.training.contract import EpochRow, FitOptions, Progress
@@ -91,22 +91,56 @@ def conclude(
     options: FitOptions,
     precision: Precision,
 ) -> None:
-    """Draws curves and confusion matrix of the best model, which is on its device, and prints how to go on."""
+    """Draws curves and confusion matrix of the best model, writes the report, and prints how to go on.
+
+    The model is on its device. Whatever happens to pictures or disk meanwhile, the training is done and its model
+    saved: what cannot be drawn or written is left out with a warning.
+    """
     # Not needed, and not waited for, before the end of training.
     from vggtransfer.classification.figures import draw_confusion, draw_curves
     from vggtransfer.classification.inference import score_pictures
     from vggtransfer.classification.metrics import compute_metrics
+    from vggtransfer.classification.report import write_training_report
 
-    draw_curves(progress.history, run / "curves.png")
+    gone: list[BadPicture] = []
     probabilities, labels = score_pictures(
-        model, pictures.val, batch_size=options.batch_size, precision=precision, workers=options.workers
+        model,
+        pictures.val,
+        batch_size=options.batch_size,
+        precision=precision,
+        workers=options.workers,
+        on_bad=gone.append,
     )
-    metrics = compute_metrics(probabilities, labels, pictures.classes)
-    draw_confusion(metrics.confusion, pictures.classes, run / "confusion.png")
+    for picture in gone:
+        print(f"warning: {picture.path} cannot be read any more and is not in the report: {picture.reason}")
+    unread = {picture.path for picture in gone}
+    samples = [sample for sample in pictures.val if sample.path not in unread]
+    written = ["model.safetensors", "metrics.csv", "recipe.yaml"]
+    report: Path | None = None
+    try:
+        draw_curves(progress.history, run / "curves.png")
+        written.append("curves.png")
+        if samples:
+            scores = compute_metrics(probabilities, labels, pictures.classes)
+            draw_confusion(scores.confusion, pictures.classes, run / "confusion.png")
+            written.append("confusion.png")
+            report = write_training_report(
+                run,
+                model=model,
+                pictures=pictures,
+                samples=samples,
+                probabilities=probabilities,
+                scores=scores,
+                progress=progress,
+                options=options,
+                precision=precision,
+            )
+    except OSError as error:
+        print(f"warning: figures and report are not complete: {error.filename or run}: {error.strerror or error}")
     print(
         f"best validation accuracy {progress.best_accuracy:.2%} in epoch {progress.best_epoch + 1}\n"
-        f"wrote {run}/: model.safetensors, metrics.csv, curves.png, confusion.png, recipe.yaml\n"
-        "next:\n"
+        f"wrote {run}/: {', '.join(written)}\n" + (f"report: {report}\n" if report else "") + "next:\n"
         f"  vggtransfer evaluate --model {shlex.quote(str(run))} --data {shlex.quote(str(pictures.root))}\n"
-        f"  vggtransfer predict --model {shlex.quote(str(run))} PICTURES..."
+        f"  vggtransfer predict --model {shlex.quote(str(run))} PICTURES...\n"
+        f"  vggtransfer explain --model {shlex.quote(str(run))} PICTURES..."
     )

@@ -48,8 +48,8 @@ class Parameter:
 
     @property
     def spelling(self) -> str:
-        """`--batch-size`, or `PATHS` when it is given by position."""
-        return self.name.upper() if self.positional else f"--{self.name.replace('_', '-')}"
+        """`--batch-size`, or `PATHS` when it is given by position; `--class` of `class_`, which Python needs so."""
+        return self.name.upper() if self.positional else f"--{self.name.removesuffix('_').replace('_', '-')}"
 
     @property
     def place(self) -> str:

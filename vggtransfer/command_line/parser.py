@@ -121,7 +121,7 @@ class CommandParser:
                 loose.append(token)
                 continue
             spelled, equals, value = token.partition("=")
-            name = {"-h": "help"}.get(spelled) or snake_case(spelled.removeprefix("--"))
+            name = {"-h": "help"}.get(spelled) or self._name(snake_case(spelled.removeprefix("--")))
             parameter = self.parameters.get(name)
             if name == "help":
                 request.wants_help = True
@@ -142,7 +142,8 @@ class CommandParser:
             ):
                 request.given[negated.name] = Given("false", negated.place)
             else:
-                spellings = [f"--{known.replace('_', '-')}" for known in [*self.parameters, *_OWN_OPTIONS]]
+                spellings = [p.spelling for p in self.parameters.values()]
+                spellings += [f"--{known.replace('_', '-')}" for known in _OWN_OPTIONS]
                 longer = [spelling for spelling in spellings if spelling.startswith(spelled)]
                 raise OptionError(f"unknown option '{spelled}'{did_you_mean(spelled, longer or spellings)}")
         if not request.wants_help:
@@ -165,11 +166,15 @@ class CommandParser:
             raise OptionError(f"unexpected argument '{loose[0]}'{hint}")
 
     def _read_recipe(self, path: str) -> dict[str, Given]:
-        recipe = read_recipe(path)
+        recipe = {self._name(key): value for key, value in read_recipe(path).items()}
         for key in recipe:
             if key not in self.parameters:
                 raise OptionError(f"{path}: unknown key '{key}'{did_you_mean(key, self.parameters)}")
         return {key: Given(value, f"{path}: '{key}'") for key, value in recipe.items()}
+
+    def _name(self, written: str) -> str:
+        """The parameter's name: `class` is written for `class_`, which Python cannot call otherwise."""
+        return f"{written}_" if written not in self.parameters and f"{written}_" in self.parameters else written
 
     def missing(self, request: Request) -> list[Parameter]:
         """Returns the required parameters that nobody gave."""
