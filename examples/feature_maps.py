@@ -1,7 +1,7 @@
 """Draws what the blocks of a VGG network see in a picture: python examples/feature_maps.py PICTURE
 
-Writes one row per layer, with the channels that respond most. Without a picture it draws a flower; `--weights none`
-needs no download, and shows what random filters see.
+Writes one row per layer, with the channels that respond most. Without a picture it draws a flower. The small network
+comes with its weights; `--arch vgg16` downloads those of the full one, `--weights none` shows what random filters see.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from vggtransfer.data.synthetic import draw_flower
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("picture", type=Path, nargs="?")
-    parser.add_argument("--arch", default="vgg16")
+    parser.add_argument("--arch", default="vgg16_bn_x0_25")
     parser.add_argument("--weights", default="default")
     parser.add_argument("--layers", default="conv1_1,relu2_2,relu3_3,relu4_3,relu5_3")
     parser.add_argument("--out", type=Path, default=Path("feature_maps.png"))

@@ -1,7 +1,8 @@
 """Fine-tunes a classifier and uses it, from Python: python examples/finetune_and_predict.py
 
-Runs without any download on flowers that it draws itself. For your own pictures give `finetune` a folder with one
-folder per class, leave out `arch` and `weights` (vgg16 with its pretrained weights) and the numbers that keep it short.
+Runs without any download: on flowers that it draws itself, with the small network whose weights are in the package. For
+your own pictures give `finetune` a folder with one folder per class, and leave out `arch` (then it is vgg16, whose
+weights are downloaded) and the numbers that keep it short.
 """
 
 import argparse
@@ -22,14 +23,13 @@ def main() -> None:
     trained = finetune(
         flowers,
         arch="vgg16_bn_x0_25",
-        weights="none",
         unfreeze="block5",
         image_size=64,
         epochs=options.epochs,
         lr=5e-3,
         out=options.out / "run",
     )
-    scores = evaluate(flowers, model=trained.run).scores
+    scores = evaluate(flowers, model=trained.run, out=options.out / "evaluation").scores
     print(f"test accuracy {scores.top1_accuracy:.1%} after {options.epochs} epochs")
     for picture, label in predict([str(flowers / "test" / "daisy")], model=trained.run).labels.items():
         print(picture, "is a", label)

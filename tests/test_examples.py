@@ -1,11 +1,14 @@
 """Each example runs, at its smallest."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from vggtransfer.data.synthetic import write_synthetic_flowers
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -28,9 +31,18 @@ def test_finetune_and_predict(tmp_path, monkeypatch):
 
 
 def test_feature_maps(tmp_path, monkeypatch):
-    run("feature_maps.py", "--arch", "vgg16_bn_x0_25", "--weights", "none", folder=tmp_path, monkeypatch=monkeypatch)
+    run("feature_maps.py", folder=tmp_path, monkeypatch=monkeypatch)
     with Image.open(tmp_path / "feature_maps.png") as figure:
         assert figure.size == (1100, 1100)
+
+
+def test_linear_probe(tmp_path, monkeypatch):
+    write_synthetic_flowers(tmp_path / "flowers", train=6, val=0, test=3, image_size=64)
+    printed = run("linear_probe.py", "flowers", "--image-size", "64", folder=tmp_path, monkeypatch=monkeypatch)
+    assert printed.startswith("48 training and 24 test pictures, 64 pixels")
+    scores = [float(score) for score in re.findall(r"accuracy ([0-9.]+)%", printed)]
+    assert len(scores) == 3
+    assert scores[0] > scores[1]
 
 
 def test_every_example_has_a_test():

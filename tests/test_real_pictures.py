@@ -28,7 +28,7 @@ def test_real_flowers_are_learnt_from_scratch(tmp_path, monkeypatch):
         dropout=0.0,
         out=tmp_path / "run",
     ).run
-    scores = evaluate(tmp_path / "flowers", model=run, tta="flip").scores
+    scores = evaluate(tmp_path / "flowers", model=run, tta="flip", out=tmp_path / "evaluation").scores
     assert scores.pictures == 240
     assert scores.top1_accuracy > 0.4  # guessing gives 0.083
     labels = predict([str(tmp_path / "flowers" / "test" / "sunflower")], model=run).labels

@@ -17,8 +17,10 @@ COLOURS = {"blue": (20, 30, 220), "green": (30, 200, 40), "red": (220, 20, 30), 
 
 
 @pytest.fixture(autouse=True)
-def cache_in_temporary_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def temporary_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written to the user's cache, or as `runs/` to where the tests are started."""
     monkeypatch.setenv("VGGTRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
 
 
 def colour_picture(colour: str, *, seed: int) -> Image.Image:

@@ -99,14 +99,14 @@ class TestEvaluate:
         with (result.out / "bad_images.csv").open(encoding="utf-8", newline="") as file:
             assert [row["path"] for row in csv.DictReader(file)] == [str(broken)]
 
-    def test_nothing_is_written_without_out(
+    def test_without_out_the_next_free_number_is_taken(
         self, colour_run: Path, write_colours: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write_colours(tmp_path / "data", count=1)
         monkeypatch.chdir(tmp_path)
-        before = sorted(tmp_path.rglob("*"))
-        evaluate(Path("data"), model=colour_run)
-        assert sorted(tmp_path.rglob("*")) == before
+        for number in ("1", "2"):
+            assert evaluate(Path("data"), model=colour_run).out == Path("runs/evaluate") / number
+            assert (tmp_path / "runs" / "evaluate" / number / "report.html").is_file()
 
     def test_a_file_in_the_way_of_out(self, colour_run: Path, write_colours: Writer, tmp_path: Path) -> None:
         write_colours(tmp_path / "data", count=1)

@@ -113,10 +113,12 @@ def test_finished_networks_leave_weights_but_no_checkpoint(finished):
     torchvision.models.resnet18(num_classes=2).load_state_dict(weights)
 
 
-def test_vgg_of_a_comparison_serves_the_other_commands(finished, colours):
+def test_vgg_of_a_comparison_serves_the_other_commands(finished, colours, tmp_path):
     from vggtransfer.classification.evaluation import evaluate
 
-    result = evaluate(colours, model=finished.run / "vgg16_bn_x0_25", device="cpu", precision="fp32", workers=0)
+    result = evaluate(
+        colours, model=finished.run / "vgg16_bn_x0_25", device="cpu", precision="fp32", workers=0, out=tmp_path / "out"
+    )
     assert result.scores.top1_accuracy == pytest.approx(finished.networks[1].test_accuracy)
 
 

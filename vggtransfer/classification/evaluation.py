@@ -34,7 +34,7 @@ class EvaluationResult:
         trained_on: How many of the pictures scored are in the training set of the model; None if its run directory,
             and with it this knowledge, is not there.
         bad: Pictures that cannot be read and were left out.
-        out: The folder written, if any.
+        out: The folder that was written.
     """
 
     model: Path
@@ -45,7 +45,7 @@ class EvaluationResult:
     scores: Scores
     trained_on: int | None
     bad: tuple[BadPicture, ...]
-    out: Path | None
+    out: Path
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in plain types, as `--format json` prints it."""
@@ -58,7 +58,7 @@ class EvaluationResult:
             **asdict(self.scores),
             "trained_on": self.trained_on,
             "bad_images": [{"path": str(picture.path), "reason": picture.reason} for picture in self.bad],
-            "out": None if self.out is None else str(self.out),
+            "out": str(self.out),
         }
 
 
@@ -96,8 +96,8 @@ def evaluate(
             `five-crop` the four corners, `ten-crop` both.
         on_bad_image: `skip` leaves unreadable pictures out and names them; `stop` ends with the first one.
         format: A table for people, or one JSON object.
-        out: Folder for `report.html`, `evaluation.json`, `confusion.png` and `bad_images.csv`; nothing is written
-            without it.
+        out: Folder for `report.html`, `evaluation.json`, `confusion.png` and `bad_images.csv`; default:
+            `runs/evaluate/N` with the next free N.
 
     Returns:
         What was measured, and the folder that was written.
@@ -114,6 +114,7 @@ def evaluate(
     from vggtransfer.classification.training_record import choose_samples, find_candidates, read_training_record
     from vggtransfer.data.scan import check_pictures
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
+    from vggtransfer.training.run_directory import create_run_directory
 
     check_scoring_options(batch_size=batch_size, workers=workers, tta=tta)
     chosen_device = resolve_device(device)
@@ -141,19 +142,19 @@ def evaluate(
         progress="evaluating",
     )
     scores = compute_metrics(probabilities, labels, classifier.task.classes)
+    out = out or create_run_directory("evaluate", None)
     result = EvaluationResult(model, data, split, candidates.folder, tta, scores, trained_on, check.bad, out)
-    if out is not None:
-        with _writing_to(out):
-            _write(result, out)
-            write_evaluation_report(
-                out,
-                result=result,
-                model=classifier,
-                samples=samples,
-                probabilities=probabilities,
-                precision=precision,
-                command=_command(given),
-            )
+    with _writing_to(out):
+        _write(result, out)
+        write_evaluation_report(
+            out,
+            result=result,
+            model=classifier,
+            samples=samples,
+            probabilities=probabilities,
+            precision=precision,
+            command=_command(given),
+        )
     if format == "json":
         from vggtransfer.classification.json_output import print_json
 
