@@ -34,7 +34,8 @@ def write_atomically(path: Path) -> Iterator[Path]:
         OSError: The folder cannot be written, the disk is full, or the block did not create the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem[:100]}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+    # 50 characters are at most 200 bytes; a name may have 255.
+    temporary = path.with_name(f".{path.stem[:50]}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         temporary.touch(exist_ok=False)
         permissions = temporary.stat().st_mode

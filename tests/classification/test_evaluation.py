@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -86,7 +89,7 @@ class TestEvaluate:
         assert "4 in the model (blue, green, red, white)" in message
         assert "only in the data: azure; only in the model: blue, green, white" in message
 
-    def test_out_gets_three_files(self, colour_run: Path, write_colours: Writer, tmp_path: Path) -> None:
+    def test_out_gets_the_files(self, colour_run: Path, write_colours: Writer, tmp_path: Path) -> None:
         write_colours(tmp_path / "data", count=1)
         broken = tmp_path / "data" / "green" / "ünlesbar.png"
         broken.write_bytes(b"")
@@ -98,6 +101,10 @@ class TestEvaluate:
             assert picture.format == "PNG"
         with (result.out / "bad_images.csv").open(encoding="utf-8", newline="") as file:
             assert [row["path"] for row in csv.DictReader(file)] == [str(broken)]
+        (start,) = json.loads((result.out / "environment.json").read_text(encoding="utf-8"))
+        assert torch.__version__.startswith(start["packages"]["torch"])
+        names = {"report.html", "evaluation.json", "confusion.png", "bad_images.csv", "environment.json"}
+        assert {path.name for path in result.out.iterdir()} == names
 
     def test_without_out_the_next_free_number_is_taken(
         self, colour_run: Path, write_colours: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -108,11 +115,71 @@ class TestEvaluate:
             assert evaluate(Path("data"), model=colour_run).out == Path("runs/evaluate") / number
             assert (tmp_path / "runs" / "evaluate" / number / "report.html").is_file()
 
-    def test_a_file_in_the_way_of_out(self, colour_run: Path, write_colours: Writer, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("form", ["table", "json"])
+    def test_without_out_and_without_a_place_to_write(
+        self,
+        form: Literal["table", "json"],
+        colour_run: Path,
+        write_colours: Writer,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
         write_colours(tmp_path / "data", count=1)
+        Path("runs").write_text("a file where the folder would be")
+        result = evaluate(tmp_path / "data", model=colour_run, format=form)
+        assert (result.out, result.scores.top1_accuracy) == (None, 1)
+        captured = capsys.readouterr()
+        assert captured.err.startswith("warning: nothing is written: cannot create the run directory runs/evaluate")
+        assert captured.err.count("\n") == 1
+        if form == "json":
+            content = json.loads(captured.out)
+            assert (content["top1_accuracy"], content["out"]) == (1, None)
+        else:
+            assert ["top-1", "accuracy", "100.00%"] in [line.split() for line in captured.out.splitlines()]
+            assert "wrote" not in captured.out
+
+    def test_the_disk_is_full_without_out(
+        self,
+        colour_run: Path,
+        write_colours: Writer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        from vggtransfer.classification import figures
+
+        def full(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        write_colours(tmp_path / "data", count=1)
+        monkeypatch.setattr(figures, "draw_confusion", full)
+        result = evaluate(tmp_path / "data", model=colour_run)
+        assert result.scores.top1_accuracy == 1
+        captured = capsys.readouterr()
+        folder = Path("runs") / "evaluate" / "1"
+        assert captured.err == f"warning: {folder} is not complete: No space left on device\n"
+        assert "100.00%" in captured.out
+        assert f"wrote {folder}: evaluation.json\n" in captured.out
+        assert "report.html" not in captured.out
+
+    @pytest.mark.parametrize(
+        ("place", "words"),
+        [
+            ("file", "file: is a file"),
+            ("file/below", "file is a file"),
+            ("new/forbidden", "no permission"),
+            ("run", "is the run directory of a model"),
+        ],
+    )
+    def test_an_impossible_out_is_refused_before_any_work(
+        self, place: str, words: str, colour_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(OptionError, match=r"--out .*file"):
-            evaluate(tmp_path / "data", model=colour_run, out=tmp_path / "file")
+        access = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and access(path, mode))
+        # No data folder: had the work begun, that would be the error.
+        with pytest.raises(OptionError, match=rf"^--out .*{words}"):
+            evaluate(tmp_path / "no data", model=colour_run, out=tmp_path / place)
 
     def test_bad_pictures_can_stop_it(self, colour_run: Path, write_colours: Writer, tmp_path: Path) -> None:
         write_colours(tmp_path / "data", count=1)

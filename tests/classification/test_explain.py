@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +50,10 @@ def test_one_picture_each_and_the_answers_of_predict(colour_run: Path, pictures:
         "0_relu5_3_2.png",
         "0_relu5_3_3.png",
         "0_relu5_3_4.png",
+        "environment.json",
     ]
+    (start,) = json.loads((tmp_path / "out" / "environment.json").read_text(encoding="utf-8"))
+    assert torch.__version__.startswith(start["packages"]["torch"])
     assert all(is_png(row.out) for row in result.rows)
 
 
@@ -57,7 +62,7 @@ def test_a_class_and_a_layer_of_ones_own(colour_run: Path, pictures: list[Path],
     (row,) = result.rows
     assert (row.predicted.label, row.explained.label) == ("blue", "red")
     assert row.explained.probability < row.predicted.probability
-    assert row.out == tmp_path / "out" / "0_conv4_3.png"
+    assert row.out == tmp_path / "out" / "0_conv4_3_for_red.png"
     plain = explain([str(pictures[0])], model=colour_run, layer="conv4_3", out=tmp_path / "plain")
     assert plain.rows[0].out.read_bytes() != row.out.read_bytes()
 
@@ -95,7 +100,9 @@ def test_the_map_lies_over_what_it_is_about(spot_model: VGGClassifier, tmp_path:
     pixels = np.zeros((256, 400, 3), dtype=np.uint8)
     pixels[160:224, 220:284, 0] = 255  # a red patch in the lower right of the middle
     Image.fromarray(pixels).save(tmp_path / "spot.png")
-    result = explain([str(tmp_path / "spot.png")], model=tmp_path / "model.safetensors", out=tmp_path, layer="relu3_2")
+    result = explain(
+        [str(tmp_path / "spot.png")], model=tmp_path / "model.safetensors", out=tmp_path / "out", layer="relu3_2"
+    )
     with Image.open(result.rows[0].out) as picture:
         drawn = np.asarray(picture).astype(int)
     # Two pictures of 400 x 256 side by side; the second one begins at the column 16 + 400 + 12.
@@ -205,6 +212,46 @@ class TestPathsAndBadPictures:
         assert [row.out.name for row in result.rows] == ["a_relu5_3_2.png", "a_relu5_3_relu5_3.png"]
 
 
+class TestFileNames:
+    @pytest.mark.parametrize("stem", ["x" * 251, "ü" * 125, "日本" * 41, "a" + "🌷" * 62])
+    def test_no_longer_than_a_file_system_takes(
+        self, stem: str, colour_run: Path, pictures: list[Path], tmp_path: Path
+    ) -> None:
+        picture = pictures[0].rename(pictures[0].with_name(f"{stem}.png"))
+        for name in (None, "red"):
+            (row,) = explain([str(picture)], model=colour_run, class_=name, out=tmp_path / "out").rows
+            assert is_png(row.out)
+            cut, layer, end = row.out.name.partition("_relu5_3")
+            assert (layer, end) == ("_relu5_3", "_for_red.png" if name else ".png")
+            assert stem.startswith(cut)
+            assert 255 - 4 < len(row.out.name.encode()) <= 255
+
+    def test_long_names_that_begin_alike(self, colour_run: Path, pictures: list[Path], tmp_path: Path) -> None:
+        named = [pictures[number].rename(tmp_path / ("ü" * 124 + f"{number}.png")) for number in range(3)]
+        rows = explain([str(path) for path in named], model=colour_run, out=tmp_path / "out").rows
+        assert len({row.out for row in rows}) == 3
+        assert all(is_png(row.out) for row in rows)
+
+    def test_each_class_has_files_of_its_own(
+        self, colour_classifier: VGGClassifier, pictures: list[Path], tmp_path: Path
+    ) -> None:
+        names = ("a/b", "a:b", "ü" * 90 + "\n", "plain 日本")
+        model = copy.deepcopy(colour_classifier)
+        model.task = replace(model.task, classes=names)
+        save_classifier(model, tmp_path / "model.safetensors")
+        out = tmp_path / "out"
+        options = {"model": tmp_path / "model.safetensors", "out": out}
+        files = [explain(list(map(str, pictures)), class_=name, **options).rows[1].out.name for name in names]
+        assert files == [
+            "0_relu5_3_2_for_a-b-0.png",
+            "0_relu5_3_2_for_a-b-1.png",
+            "0_relu5_3_2_for_" + "ü" * 40 + "-2.png",
+            "0_relu5_3_2_for_plain 日本.png",
+        ]
+        explain(list(map(str, pictures)), **options)
+        assert len(list(out.glob("*.png"))) == len(pictures) * (len(names) + 1)
+
+
 def test_table_and_csv(
     colour_run: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,7 +260,7 @@ def test_table_and_csv(
     (line,) = [line.split() for line in output.splitlines() if str(pictures[0]) in line]
     assert line[1] == "blue"
     assert line[3] == "red"
-    assert line[-1] == "0_relu5_3.png"
+    assert line[-1] == "0_relu5_3_for_red.png"
     assert f"wrote 1 pictures of relu5_3 to {tmp_path / 'out'}" in output
     explain([str(pictures[0])], model=colour_run, format="csv", out=tmp_path / "out")
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
@@ -233,7 +280,7 @@ def test_from_the_command_line(
     assert main([*command, "--class", "red", "--layer", "pool4"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["out"] == str(Path("runs") / "explain" / "1")
-    assert (tmp_path / "runs" / "explain" / "1" / "0_pool4.png").is_file()
+    assert (tmp_path / "runs" / "explain" / "1" / "0_pool4_for_red.png").is_file()
     assert main([*command, "--class", "rad"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: --class rad: ")
@@ -264,6 +311,8 @@ def test_no_model_and_a_file_in_the_way(colour_run: Path, pictures: list[Path], 
         explain([str(pictures[0])], model=tmp_path / "elsewhere")
     with pytest.raises(OptionError, match=r"--out .*is a file"):
         explain([str(pictures[0])], model=colour_run, out=pictures[1])
+    with pytest.raises(OptionError, match=r"--out .*is the run directory of a model"):
+        explain([str(pictures[0])], model=colour_run, out=colour_run)
 
 
 def test_the_model_takes_any_batch(colour_run: Path, write_colours: Writer, tmp_path: Path) -> None:

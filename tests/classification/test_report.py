@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import re
@@ -17,13 +18,18 @@ from PIL import Image
 
 from vggtransfer.classification import report_pictures
 from vggtransfer.classification.evaluation import EvaluationResult, evaluate
+from vggtransfer.classification.fit_options import fit_options
 from vggtransfer.classification.metrics import compute_metrics
 from vggtransfer.classification.model import Task, VGGClassifier, load_classifier, save_classifier
+from vggtransfer.classification.pictures import load_pictures
 from vggtransfer.classification.recipe import finetune
-from vggtransfer.classification.report import write_evaluation_report
+from vggtransfer.classification.report import write_evaluation_report, write_training_report
 from vggtransfer.classification.report_pictures import judged_pictures, report_layer
 from vggtransfer.data.folders import Sample
 from vggtransfer.encoder.vgg import VGGEncoder
+from vggtransfer.recipe_files import read_recipe
+from vggtransfer.training.contract import Progress
+from vggtransfer.training.session import Session
 
 Writer = Callable[..., list[Path]]
 Reader = Callable[[Path], Any]
@@ -101,10 +107,42 @@ class TestTrainingReport:
             "Accuracy by probability of the predicted class",
         ]
 
-    def test_the_model_file_is_what_it_was_about(self, nasty_run: Path) -> None:
+    def test_the_model_is_left_as_it_was(self, nasty_run: Path, tmp_path: Path) -> None:
         # The report of what trained looks through the policies; the model must not keep the last one.
         model = load_classifier(nasty_run)
-        assert model.encoder.unfreeze_policy == "none"
+        model.encoder.unfreeze("conv4_2,block3")
+        model.head.requires_grad_(False)
+        before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+        assert set(before.values()) == {True, False}
+        write_training(tmp_path, run=nasty_run, model=model)
+        assert model.encoder.unfreeze_policy == "conv4_2,block3"
+        assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == before
+        assert not any(module.training for module in model.modules())
+
+    @pytest.mark.parametrize(
+        ("started", "expected"),
+        [
+            (("/somewhere/vggtransfer/__main__.py", 3), "torchrun --nproc-per-node 3 -m vggtransfer finetune --lr 1"),
+            (("/somewhere/bin/vggtransfer", 2), "torchrun --nproc-per-node 2 -m vggtransfer finetune --lr 1"),
+            (("mine/train.py", 2), "torchrun --nproc-per-node 2 train.py finetune --lr 1"),
+            (("/somewhere/vggtransfer/__main__.py", 1), " as python -m vggtransfer finetune --lr 1"),
+            (("/somewhere/bin/vggtransfer", 1), " as vggtransfer finetune --lr 1"),
+        ],
+    )
+    def test_the_command_is_one_that_can_be_typed(
+        self,
+        started: tuple[str, int],
+        expected: str,
+        nasty_run: Path,
+        tmp_path: Path,
+        read_page: Reader,
+    ) -> None:
+        program, processes = started
+        start = {"command": [program, "finetune", "--lr", "1"], "processes": processes}
+        path = write_training(tmp_path, run=nasty_run, model=load_classifier(nasty_run), start=start)
+        text = read_page(path).text
+        assert expected in text
+        assert "somewhere" not in text
 
     def test_pictures_are_scored_once_and_the_path_is_printed(
         self, nasty_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -133,6 +171,42 @@ class TestTrainingReport:
         printed = capsys.readouterr().out
         assert "warning: figures and report are not complete: report.html: No space left on device" in printed
         assert "best validation accuracy" in printed
+
+    @pytest.mark.parametrize("damage", ["recipe", "environment", "memory"])
+    def test_nothing_that_befalls_the_report_fails_the_training(
+        self,
+        damage: str,
+        nasty_data: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        from vggtransfer.classification import inference, model
+
+        load = model.load_classifier
+
+        def load_and_damage(run: Path) -> VGGClassifier:
+            if damage == "recipe":
+                (run / "recipe.yaml").unlink()
+            elif damage == "environment":
+                (run / "environment.json").write_text("[")
+            return load(run)
+
+        def no_memory(*_: object, **__: object) -> None:
+            raise torch.OutOfMemoryError("no memory left\nand many more lines")
+
+        monkeypatch.setattr(model, "load_classifier", load_and_damage)
+        if damage == "memory":
+            monkeypatch.setattr(inference, "score_pictures", no_memory)
+        result = finetune(nasty_data, **TINY, unfreeze="none", epochs=1, out=tmp_path / "run")
+        assert result.model.is_file()
+        printed = capsys.readouterr().out
+        (warning,) = re.findall("warning: figures and report are not complete: (.+)\n", printed)
+        words = {"recipe": "recipe.yaml: no such file", "environment": "environment.json: is damaged"}
+        assert words.get(damage, "no memory left") in warning
+        assert "best validation accuracy" in printed
+        assert f"vggtransfer predict --model {tmp_path / 'run'} PICTURES..." in printed
+        assert "report:" not in printed
 
     def test_pictures_that_vanish_meanwhile(
         self,
@@ -220,8 +294,29 @@ class TestEvaluationReport:
         text = read_page(tmp_path / "out" / "report.html").text
         assert "3 of 8 pictures were in the training set of this model" in text
 
+    def test_tells_how_the_model_was_trained(
+        self, nasty_run: Path, nasty_data: Path, tmp_path: Path, read_page: Reader
+    ) -> None:
+        evaluate(nasty_data, model=nasty_run / "model.safetensors", workers=0, out=tmp_path / "out")
+        page = read_page(tmp_path / "out" / "report.html")
+        page.check_that_it_stands_alone()
+        ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+        assert ids == SECTIONS | {"trained"}
+        assert "What trained beside the head: none block5@1" in page.text
+        assert f"The report of the training: {nasty_run / 'report.html'}" in page.text
+        assert "--val-fraction 0.4" in page.text
+        assert "--momentum" not in page.text  # as by default
+
+    def test_a_recipe_that_cannot_be_read_is_left_out(
+        self, colour_run: Path, write_colours: Writer, tmp_path: Path, read_page: Reader
+    ) -> None:
+        write_colours(tmp_path / "data", count=1)
+        (colour_run / "recipe.yaml").write_text("a: 1\na: 2\n")
+        evaluate(tmp_path / "data", model=colour_run, out=tmp_path / "out")
+        assert "How the model was trained" not in read_page(tmp_path / "out" / "report.html").text
+
     def test_a_folder_that_cannot_be_written(
-        self, colour_run: Path, write_colours: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, colour_run: Path, write_colours: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
     ) -> None:
         from vggtransfer.classification import report
         from vggtransfer.errors import OptionError
@@ -234,6 +329,34 @@ class TestEvaluationReport:
         monkeypatch.setattr(report, "write_page", full)
         with pytest.raises(OptionError, match="No space left"):
             evaluate(tmp_path / "data", model=colour_run, out=tmp_path / "out")
+        assert "top-1 accuracy" in capsys.readouterr().out
+
+
+def write_training(out: Path, *, run: Path, model: VGGClassifier, start: dict[str, object] | None = None) -> Path:
+    """The report of a finished run once more, written to another folder, with another `start` if one is given."""
+    recipe = read_recipe(run / "recipe.yaml")
+    shutil.copyfile(run / "recipe.yaml", out / "recipe.yaml")
+    (known,) = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    (out / "environment.json").write_text(json.dumps([{**known, **(start or {})}]))
+    pictures = load_pictures(Path(str(recipe["data"])), val_fraction=0.4, seed=0, on_bad_image="skip", progress=False)
+    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            {name: value if name == "unfreeze" else float(value) for name, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    labels = torch.tensor([sample.label for sample in pictures.val])
+    probabilities = torch.rand(len(labels), 3).softmax(dim=1)
+    return write_training_report(
+        out,
+        model=model,
+        pictures=pictures,
+        samples=pictures.val,
+        probabilities=probabilities,
+        scores=compute_metrics(probabilities, labels, pictures.classes),
+        progress=Progress(epoch=3, best_epoch=1, best_accuracy=0.5, history=rows),
+        options=fit_options(recipe, Session("cpu")),
+        precision="fp32",
+    )
 
 
 def made_up(
@@ -351,7 +474,7 @@ class TestPictures:
         def no_memory(*_: object, **__: object) -> None:
             raise torch.OutOfMemoryError
 
-        monkeypatch.setattr(report_pictures, "grad_cam", no_memory)
+        monkeypatch.setattr(report_pictures, "class_maps", no_memory)
         page = read_page(write(tmp_path, made_up(tmp_path, ("a", "b", "c"), each=4)))
         page.check_that_it_stands_alone()
         pictures = [picture["alt"] for picture in page.all("img")]

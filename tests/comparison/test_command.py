@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from vggtransfer.cli import main
 from vggtransfer.comparison.command import compare, resume_compare
 from vggtransfer.errors import OptionError, TrainingError, WeightsError
+from vggtransfer.recipe_files import read_recipe
 from vggtransfer.training.interruption import TrainingInterrupted
 
 ARCHS = "lenet5,vgg16_bn_x0_25,resnet18"
@@ -95,6 +97,9 @@ def test_markdown_says_what_was_done(finished):
     text = (finished.run / "comparison.md").read_text()
     assert text == finished.table
     assert "16 of 24 training and 10 test pictures of 2 classes; 2 epochs, from scratch" in text
+    first = text.partition("\n")[0]
+    for words in ("initialisation he", "head linear", "weight decay 0.0005", "label smoothing 0.1"):
+        assert words in first
     assert "no epoch was chosen by it" in text
     assert "resnet18: torchvision's, made for 224 pixels" in text
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
@@ -122,24 +127,42 @@ def test_vgg_of_a_comparison_serves_the_other_commands(finished, colours, tmp_pa
     assert result.scores.top1_accuracy == pytest.approx(finished.networks[1].test_accuracy)
 
 
+def interrupt_at(wanted, monkeypatch):
+    """Has Ctrl-C pressed in the step with this number, counted from 1 over all networks; returns the count."""
+    from vggtransfer.training.learner import Learner
+
+    step, steps = Learner.step, [0]
+
+    def interrupted(self, *args, **kwargs):
+        steps[0] += 1
+        if steps[0] == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Learner, "step", interrupted)
+    return steps
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def other_pictures(colours, tmp_path):
+    """The same and one more."""
+    data = tmp_path / "data"
+    shutil.copytree(colours, data)
+    Image.new("RGB", (32, 32), "blue").save(data / "test" / "blue" / "more.png")
+    return data
+
+
 def same_weights(one: Path, other: Path) -> bool:
     first, second = (load_file(run / "model.safetensors") for run in (one, other))
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_stopping_and_resuming_changes_nothing(colours, finished, tmp_path, monkeypatch, capsys):
-    from vggtransfer.training.learner import Learner
-
-    step, steps = Learner.step, 0
-
-    def interrupted(self, *args, **kwargs):
-        nonlocal steps
-        steps += 1
-        if steps == 7:  # lenet5 takes 4
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(self, *args, **kwargs)
-
-    monkeypatch.setattr(Learner, "step", interrupted)
+    steps = interrupt_at(7, monkeypatch)  # lenet5 takes 4
     run = tmp_path / "run"
     with pytest.raises(TrainingInterrupted, match=f"vggtransfer compare --resume {run}$") as stopped:
         compare(colours, **TINY, out=run)
@@ -147,9 +170,9 @@ def test_stopping_and_resuming_changes_nothing(colours, finished, tmp_path, monk
     assert (run / "lenet5" / "result.json").is_file()
     assert (run / "vgg16_bn_x0_25" / "checkpoint" / "last.pt").is_file()
     assert [row["network"] for row in rows_of(run / "comparison.csv")] == ["lenet5"]
-    steps = 1000
+    steps[0] = 1000
     assert main(["compare", "--resume", str(run)]) == 0
-    assert steps - 1000 == 12 - 8  # the signal was acted on after the eighth step of twelve
+    assert steps[0] - 1000 == 12 - 8  # the signal was acted on after the eighth step of twelve
     for arch in ARCHS.split(","):
         assert same_weights(run / arch, finished.run / arch)
     timed = {"seconds", "images_per_second"}
@@ -158,25 +181,91 @@ def test_stopping_and_resuming_changes_nothing(colours, finished, tmp_path, monk
         for path in (run, finished.run)
     ]
     assert kept[0] == kept[1]
+    memory = [
+        {row["network"]: row["peak_memory_mib"] for row in rows_of(path / "comparison.csv")}
+        for path in (run, finished.run)
+    ]
+    assert memory[0]["vgg16_bn_x0_25"] == ""  # nobody knows the peak before the stop
+    for arch in ("lenet5", "resnet18"):
+        assert bool(memory[0][arch]) == bool(memory[1][arch])
+    note = "- vgg16_bn_x0_25: stopped and resumed on the way, so the peak of memory is not known."
+    assert note in (run / "comparison.md").read_text()
+    assert "resumed" not in finished.table
 
 
-def test_networks_can_be_added_but_nothing_else_changed(colours, finished, tmp_path):
+def test_networks_can_be_added_but_nothing_else_changed(finished, other_pictures, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished.run, run)
     before = (run / "resnet18" / "result.json").read_text()
     result = resume_compare(run, {"archs": "resnet18,vgg11"})
-    assert [network.arch for network in result.networks] == ["resnet18", "vgg11"]
+    assert [network.arch for network in result.networks] == [*ARCHS.split(","), "vgg11"]
+    assert [row["network"] for row in rows_of(run / "comparison.csv")] == [*ARCHS.split(","), "vgg11"]
+    assert read_recipe(run / "recipe.yaml")["archs"] == f"{ARCHS},vgg11"
     assert (run / "resnet18" / "result.json").read_text() == before
     with pytest.raises(
         OptionError, match=r"--epochs cannot be changed in a run that goes on; only data, archs, workers"
     ):
         resume_compare(run, {"epochs": 3})
-    Image.new("RGB", (32, 32), "blue").save(tmp_path / "more.png")
-    data = tmp_path / "data"
+    kept = contents(run)
+    assert {"recipe.yaml", "pictures.csv", "environment.json"} <= kept.keys()
+    with pytest.raises(TrainingError, match="the set of pictures has changed since the training of lenet5 began"):
+        resume_compare(run, {"data": other_pictures, "archs": "lenet5"})
+    assert contents(run) == kept
+
+
+def test_a_network_half_trained_is_not_resumed_on_other_pictures(colours, other_pictures, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    interrupt_at(2, monkeypatch)
+    with pytest.raises(TrainingInterrupted):
+        compare(colours, **{**TINY, "archs": "lenet5"}, out=run)
+    kept = contents(run)
+    assert "lenet5/checkpoint/last.pt" in kept
+    assert "lenet5/result.json" not in kept
+    with pytest.raises(TrainingError, match="the set of pictures has changed since the training of lenet5 began"):
+        resume_compare(run, {"data": other_pictures})
+    assert contents(run) == kept
+
+
+@pytest.mark.parametrize(("option", "value"), [("device", "auto"), ("channels_last", False)])
+def test_what_a_run_cannot_change_its_networks_cannot_differ_in(colours, finished, tmp_path, option, value):
+    """Options that the command refuses to change are also part of what each network remembers."""
+    run = tmp_path / "run"
+    shutil.copytree(finished.run, run)
+    with pytest.raises(OptionError, match=f"--{option.replace('_', '-')} cannot be changed"):
+        resume_compare(run, {option: value})
+    recipe = (run / "recipe.yaml").read_text()
+    line = next(line for line in recipe.splitlines() if line.startswith(f"{option}:"))
+    (run / "recipe.yaml").write_text(recipe.replace(line, f"{option}: {str(value).lower()}"))
+    with pytest.raises(TrainingError, match="the recipe has changed since the training of lenet5 began"):
+        resume_compare(run, {})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_names_of_folders_and_files_are_text(colours, tmp_path, capsys):
+    name = "*cost* in $5_and_$6\x1b[31m \u65e5\u672c"
+    data, augmentation = tmp_path / name, tmp_path / "flip\t$1$.yaml"
     shutil.copytree(colours, data)
-    (data / "test" / "blue" / "more.png").write_bytes((tmp_path / "more.png").read_bytes())
-    with pytest.raises(TrainingError, match="the set of pictures has changed since lenet5 was trained"):
-        resume_compare(run, {"data": data, "archs": "lenet5"})
+    augmentation.write_text("- HorizontalFlip\n")
+    run = tmp_path / "a run"
+    result = compare(data, **{**TINY, "archs": "lenet5", "epochs": 1, "augmentation": str(augmentation)}, out=run)
+    assert "\x1b" not in result.table
+    assert "\\*cost\\* in \\$5_and_\\$6\\\\x1b\\[31m" in result.table
+    assert "augmentation flip\\\\t\\$1\\$.yaml" in result.table
+    assert f"--config '{run}/recipe.yaml'` trains the same again" in result.table
+    printed = capsys.readouterr().out
+    assert "\x1b[31m" not in printed
+    assert "*cost* in $5_and_$6\\x1b[31m \u65e5\u672c, 16 of 24" in printed
+    content = json.loads((run / "comparison.json").read_text(encoding="utf-8"))
+    assert content["setting"].startswith("*cost* in $5_and_$6\\x1b[31m")
+
+
+def test_networks_that_cannot_follow_the_train_sizes_are_told(colours, tmp_path):
+    changes = {"archs": "lenet5,vgg16_bn_x0_25", "image_size": 32, "train_size": "48 32@1", "train_limit": 8}
+    result = compare(colours, **{**TINY, **changes}, out=tmp_path / "run")
+    assert result.networks[0].train_sizes == ((0, 32),)
+    assert result.networks[1].train_sizes == ((0, 48), (1, 32))
+    assert "are not 48 32@1 where a network does not take all of these sides: lenet5 32." in result.table
+    assert "train size 48 32@1" in result.table.partition("\n")[0]
 
 
 def test_a_network_that_diverges_is_told_and_the_others_go_on(colours, tmp_path, capsys):

@@ -18,6 +18,11 @@ from vggtransfer.comparison.networks import (
     smallest_pictures,
 )
 from vggtransfer.comparison.options import plan_for
+from vggtransfer.encoder.preprocessing import TORCHVISION
+from vggtransfer.encoder.trunk_files import FileHeader, weights_digest, write_weights
+from vggtransfer.encoder.vgg import VGGEncoder
+from vggtransfer.encoder.weight_sources import find_source
+from vggtransfer.errors import WeightsError
 
 DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(compare).parameters.items()}
 MINIMA = {"lenet5": 32, "alexnet": 63, "vgg16": 32, "vgg16_bn": 32}
@@ -56,6 +61,10 @@ def test_pictures_are_as_small_as_the_network_takes():
     assert plan("vgg16", **schedule).train_sizes == ((0, 32), (2, 48))
     assert plan("alexnet", **schedule).train_sizes == ((0, 63), (2, 63))
     assert plan("lenet5", **schedule).train_sizes == ((0, 32),)
+    schedule["image_size"] = 32
+    assert plan("vgg16", **schedule).train_sizes == ((0, 32), (2, 48))
+    assert plan("alexnet", **schedule).train_sizes == ((0, 64),)
+    assert plan("lenet5", **schedule).train_sizes == ((0, 32),)
     assert smallest_pictures("vgg11") == 32
 
 
@@ -64,6 +73,30 @@ def test_published_costs_are_those_of_inspect():
     assert (published_costs("alexnet").parameters, published_costs("alexnet").macs) == (61_100_840, 714_188_480)
     assert (published_costs("lenet5").parameters, published_costs("lenet5").image_size) == (61_706, 32)
     assert published_costs("vgg16_bn_x0_25").parameters == 922_896
+
+
+def test_receptive_fields_are_those_of_the_last_map():
+    # VGG16 by hand: 13 convolutions add 2 pixels at strides 1, 2, 4, 8, 16, five poolings 1; LeNet-5 sees it all.
+    by_hand = 1 + 2 * (2 * 1 + 2 * 2 + 3 * 4 + 3 * 8 + 3 * 16) + (1 + 2 + 4 + 8 + 16)
+    assert published_costs("vgg16").receptive_field == by_hand
+    fields = {"lenet5": 32, "alexnet": 195, "resnet18": 435, "vgg19": 268}
+    assert {arch: published_costs(arch).receptive_field for arch in fields} == fields
+
+
+def test_pretrained_vgg_needs_no_more_than_the_trunk_where_its_head_is_new(monkeypatch, tmp_path):
+    monkeypatch.setenv("VGGTRANSFER_CACHE", str(tmp_path / "cache"))
+    for variable in ("VGGTRANSFER_TORCHVISION_URL", "HF_ENDPOINT"):
+        monkeypatch.setenv(variable, (tmp_path / "nowhere").as_uri())
+    encoder = VGGEncoder("vgg11", weights=None, layers=["pool5"])
+    trunk = {name: tensor.detach() for name, tensor in encoder.trunk.state_dict().items()}
+    header = FileHeader("trunk", "vgg11", TORCHVISION.mean, TORCHVISION.std, "test", weights_digest(trunk), {})
+    write_weights(find_source("vgg11", "default").path, trunk, header)
+    options = {"classes": ("a", "b"), "image_size": 32, "weights": "default", "initialisation": "he"}
+    for head in ("linear", "mlp"):
+        network = build("vgg11", head=head, **options)
+        assert torch.equal(network.model.encoder.trunk["conv1_1"].weight, trunk["conv1_1.weight"])
+    with pytest.raises(WeightsError, match="cannot download"):  # fc6 and fc7 are in no cache
+        build("vgg11", head="vgg", **options)
 
 
 def tiny(initialisation):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +33,7 @@ class EvaluationResult:
         trained_on: How many of the pictures scored are in the training set of the model; None if its run directory,
             and with it this knowledge, is not there.
         bad: Pictures that cannot be read and were left out.
-        out: The folder that was written.
+        out: The folder that was written; None if `runs/evaluate` cannot be.
     """
 
     model: Path
@@ -45,7 +44,7 @@ class EvaluationResult:
     scores: Scores
     trained_on: int | None
     bad: tuple[BadPicture, ...]
-    out: Path
+    out: Path | None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in plain types, as `--format json` prints it."""
@@ -58,7 +57,7 @@ class EvaluationResult:
             **asdict(self.scores),
             "trained_on": self.trained_on,
             "bad_images": [{"path": str(picture.path), "reason": picture.reason} for picture in self.bad],
-            "out": str(self.out),
+            "out": None if self.out is None else str(self.out),
         }
 
 
@@ -96,8 +95,8 @@ def evaluate(
             `five-crop` the four corners, `ten-crop` both.
         on_bad_image: `skip` leaves unreadable pictures out and names them; `stop` ends with the first one.
         format: A table for people, or one JSON object.
-        out: Folder for `report.html`, `evaluation.json`, `confusion.png` and `bad_images.csv`; default:
-            `runs/evaluate/N` with the next free N.
+        out: Folder for `report.html`, `evaluation.json`, `confusion.png`, `bad_images.csv` and `environment.json`;
+            default: `runs/evaluate/N` with the next free N. A default folder that cannot be written is a warning.
 
     Returns:
         What was measured, and the folder that was written.
@@ -111,14 +110,16 @@ def evaluate(
     from vggtransfer.classification.metrics import compute_metrics
     from vggtransfer.classification.model import load_classifier
     from vggtransfer.classification.report import write_evaluation_report
+    from vggtransfer.classification.result_folder import check_result_folder, writing_results
     from vggtransfer.classification.training_record import choose_samples, find_candidates, read_training_record
     from vggtransfer.data.scan import check_pictures
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
-    from vggtransfer.training.run_directory import create_run_directory
+    from vggtransfer.training.run_directory import write_environment
 
     check_scoring_options(batch_size=batch_size, workers=workers, tta=tta)
     chosen_device = resolve_device(device)
     resolve_precision(precision, chosen_device)  # refuses before thousands of pictures are read, not after
+    check_result_folder(out)
 
     classifier = load_classifier(model).to(chosen_device)
     record = read_training_record(model)
@@ -142,12 +143,16 @@ def evaluate(
         progress="evaluating",
     )
     scores = compute_metrics(probabilities, labels, classifier.task.classes)
-    out = out or create_run_directory("evaluate", None)
-    result = EvaluationResult(model, data, split, candidates.folder, tta, scores, trained_on, check.bad, out)
-    with _writing_to(out):
-        _write(result, out)
+    folder = _new_folder() if out is None else out
+    result = EvaluationResult(model, data, split, candidates.folder, tta, scores, trained_on, check.bad, folder)
+    _print(result, format)  # before anything is written: a full disk must not cost the numbers
+    if folder is None:
+        return result
+    with writing_results(folder, asked=out is not None):
+        _write(result, folder)
+        write_environment(folder, device=chosen_device, processes=1)
         write_evaluation_report(
-            out,
+            folder,
             result=result,
             model=classifier,
             samples=samples,
@@ -155,14 +160,10 @@ def evaluate(
             precision=precision,
             command=_command(given),
         )
-    if format == "json":
-        from vggtransfer.classification.json_output import print_json
+    if format == "table":
+        from vggtransfer.classification.evaluation_table import print_files
 
-        print_json(result.as_dict())
-    else:
-        from vggtransfer.classification.evaluation_table import print_tables
-
-        print_tables(result)
+        print_files(folder)
     return result
 
 
@@ -205,6 +206,29 @@ def _report_choice(samples: Sequence[object], *, good: int, trained_on: int | No
         )
 
 
+def _new_folder() -> Path | None:
+    """Where results are kept if nobody said where; not being able to keep them is no reason to fail."""
+    from vggtransfer.training.run_directory import create_run_directory
+
+    try:
+        return create_run_directory("evaluate", None)
+    except OptionError as error:
+        print(f"warning: nothing is written: {error}", file=sys.stderr)
+        return None
+
+
+def _print(result: EvaluationResult, form: Literal["table", "json"]) -> None:
+    if form == "json":
+        from vggtransfer.classification.json_output import print_json
+
+        print_json(result.as_dict())
+    else:
+        from vggtransfer.classification.evaluation_table import print_tables
+
+        print_tables(result)
+    sys.stdout.flush()
+
+
 def _write(result: EvaluationResult, out: Path) -> None:
     from vggtransfer.cache import write_atomically
     from vggtransfer.classification.figures import draw_confusion
@@ -215,14 +239,6 @@ def _write(result: EvaluationResult, out: Path) -> None:
         temporary.write_text(json_text(result.as_dict()) + "\n", encoding="utf-8")
     draw_confusion(result.scores.confusion, [row.label for row in result.scores.classes], out / "confusion.png")
     write_bad_pictures(out / "bad_images.csv", result.bad)
-
-
-@contextmanager
-def _writing_to(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OptionError(f"--out {out}: cannot write there: {error.strerror or error}") from error
 
 
 def _command(given: Mapping[str, object]) -> list[str]:

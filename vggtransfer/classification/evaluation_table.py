@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vggtransfer.classification.console import plain_table, print_table
 from vggtransfer.classification.metrics import Scores, most_confused
+from vggtransfer.classification.report import REPORT_FILE
 from vggtransfer.printable import printable
 
 if TYPE_CHECKING:
     from vggtransfer.classification.evaluation import EvaluationResult
 
+_FILES = ("evaluation.json", "confusion.png", "bad_images.csv", "environment.json")
 _MOST_CLASSES = 40
 _WORST_CLASSES = 20
 _CONFUSIONS = 5
@@ -37,9 +40,14 @@ def print_tables(result: EvaluationResult) -> None:
     _print_confusions(scores)
     if result.bad:
         print(f"left out: {len(result.bad)} unreadable pictures")
-    if result.out is not None:
-        print(f"wrote {printable(result.out)}: evaluation.json, confusion.png, bad_images.csv")
-        print(f"report: {printable(result.out / 'report.html')}")
+
+
+def print_files(folder: Path) -> None:
+    """Prints which files an evaluation left in its folder."""
+    if written := [name for name in _FILES if (folder / name).is_file()]:
+        print(f"wrote {printable(folder)}: {', '.join(written)}")
+    if (folder / REPORT_FILE).is_file():
+        print(f"report: {printable(folder / REPORT_FILE)}")
 
 
 def _print_classes(scores: Scores) -> None:
@@ -48,7 +56,7 @@ def _print_classes(scores: Scores) -> None:
     if len(rows) > _MOST_CLASSES:
         present = [row for row in scores.classes if row.support]
         shown = tuple(sorted(present, key=lambda row: row.f1)[:_WORST_CLASSES])
-        print(f"the {len(shown)} classes with the lowest F1 of {len(rows)} (all of them with --format json or --out)")
+        print(f"the {len(shown)} classes with the lowest F1 of {len(rows)} (--format json shows all of them)")
     columns = ("precision", "recall", "F1", "pictures")
     table = plain_table("class", *columns, numbers=columns)
     for row in shown:

@@ -115,7 +115,8 @@ def explain(
         on_bad_image: `skip` leaves unreadable pictures out and names them; `stop` ends with the first one.
         format: A table for people; CSV with one line per picture; or one JSON object, which lists unreadable pictures
             as well.
-        out: Folder for the PNG files; default: `runs/explain/N` with the next free N.
+        out: Folder for the PNG files and `environment.json`; default: `runs/explain/N` with the next free N. The files
+            are called `PICTURE_LAYER.png`, with a class of your own `PICTURE_LAYER_for_CLASS.png`.
 
     Returns:
         The predictions and the files written.
@@ -130,9 +131,10 @@ def explain(
     from vggtransfer.classification.explanation_pictures import write_explanations
     from vggtransfer.classification.inference import check_scoring_options, score_files
     from vggtransfer.classification.model import load_classifier
+    from vggtransfer.classification.result_folder import check_result_folder, writing_results
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
     from vggtransfer.features.grad_cam import last_activation
-    from vggtransfer.training.run_directory import create_run_directory
+    from vggtransfer.training.run_directory import create_run_directory, write_environment
 
     check_scoring_options(batch_size=batch_size, workers=workers, tta="none")
     chosen_device = resolve_device(device)
@@ -141,8 +143,7 @@ def explain(
     classifier = load_classifier(model).to(chosen_device)
     asked = _label(classifier, class_, model)
     chosen_layer = classifier.encoder.architecture.layer(layer or last_activation(classifier.encoder)).name
-    if out is not None and out.exists() and not out.is_dir():
-        raise OptionError(f"--out {out}: is a file; name a folder")
+    check_result_folder(out)
     read, probabilities, bad = score_files(
         classifier,
         paths,
@@ -153,7 +154,7 @@ def explain(
         progress="predicting",
     )
     folder = create_run_directory("explain", None) if out is None else out
-    try:
+    with writing_results(folder, asked=True):
         rows, gone = write_explanations(
             classifier,
             read,
@@ -165,8 +166,7 @@ def explain(
             batch_size=batch_size,
             precision=precision,
         )
-    except OSError as error:
-        raise OptionError(f"--out {folder}: cannot write there: {error.strerror or error}") from error
+        write_environment(folder, device=chosen_device, processes=1)
     result = ExplanationResult(model, chosen_layer, rows, bad + gone, folder)
     _print(result, format)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -15,22 +16,23 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vggtransfer.cache import write_atomically
+from vggtransfer.classification.class_maps import class_maps
 from vggtransfer.classification.explanation import PictureExplanation
 from vggtransfer.classification.model import Task, VGGClassifier
 from vggtransfer.classification.prediction import LabelProbability
 from vggtransfer.data.decode import decode_image
-from vggtransfer.data.loader import to_unit_range
 from vggtransfer.data.resampling import Picture, resize
 from vggtransfer.data.scan import BadPicture
 from vggtransfer.data.transforms import evaluation_transform
-from vggtransfer.encoder.precision import Precision, autocast, prefers_channels_last, resolve_precision
+from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import BadImageError
-from vggtransfer.features.grad_cam import grad_cam
 from vggtransfer.printable import printable
 from vggtransfer.report.heat_maps import overlay
 
 _LEAST_SIDE, _LARGEST_SIDE = 256, 640
 _MARGIN, _GAP, _FONT = 16, 12, 18
+_MOST_BYTES = 255  # of a file name, in nearly all file systems
+_MOST_BYTES_OF_A_CLASS = 80
 _TEXT, _SOFT = (29, 36, 48), (92, 102, 117)
 
 
@@ -52,7 +54,8 @@ def write_explanations(
         model: On its device.
         paths: Pictures.
         probabilities: float [pictures, classes].
-        folder: Where to write; the files keep the names of the pictures, with the layer's behind them.
+        folder: Where to write; the files keep the names of the pictures, with the layer's behind them, and the class's
+            where one was asked about.
         layer: Layer to look at.
         label: Class to ask about; None asks about the predicted one.
         alpha: Opacity of the hottest places.
@@ -68,7 +71,7 @@ def write_explanations(
     classes = model.task.classes
     predicted = probabilities.argmax(dim=1)
     asked = predicted if label is None else torch.full_like(predicted, label)
-    targets = _targets(paths, folder, layer)
+    targets = _targets(paths, folder, layer, None if label is None else _file_name_part(classes[label], label))
     rows: list[PictureExplanation] = []
     gone: list[BadPicture] = []
     for start in range(0, len(paths), batch_size):
@@ -80,7 +83,7 @@ def write_explanations(
                 gone.append(BadPicture.of(paths[index], error))
         if not seen:
             continue
-        maps = _relative_maps(model, list(seen.values()), asked[list(seen)], layer=layer, precision=precision)
+        maps = class_maps(model, list(seen.values()), asked[list(seen)], layer=layer, precision=precision)
         for index, heat in zip(seen, maps, strict=True):
             answers = [
                 LabelProbability(classes[place], probabilities[index, place].item())
@@ -157,33 +160,38 @@ def _as_seen(path: Path, task: Task) -> Picture:
     return transform(decode_image(path, min_side=transform.min_side), key=0)
 
 
-def _relative_maps(
-    model: VGGClassifier, pictures: Sequence[Picture], labels: Tensor, *, layer: str, precision: Precision
-) -> NDArray[np.float32]:
-    device = next(model.parameters()).device
-    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    images = to_unit_range(batch, device, channels_last=prefers_channels_last(device))
-    with autocast(device, resolve_precision(precision, device)):
-        found = grad_cam(model, model.encoder, images, layer=layer, classes=labels.to(device))
-    maps: NDArray[np.float32] = found.relative_maps.cpu().numpy()
-    return maps
+def _targets(paths: Sequence[Path], folder: Path, layer: str, about: str | None) -> list[Path]:
+    """Returns a file for each picture; no two are the same, and none is one of the pictures.
 
-
-def _targets(paths: Sequence[Path], folder: Path, layer: str) -> list[Path]:
-    """Returns a file for each picture; no two are the same, and none is one of the pictures."""
+    `about` is the class that was asked about, so that those of one class do not take the place of another's.
+    """
     taken = {path.absolute() for path in paths}
     targets = []
     for path in paths:
         number = 1
         while True:
-            name = f"{path.stem[:180]}_{layer}" + (f"_{number}" if number > 1 else "") + ".png"
-            target = folder / name
+            end = f"_{layer}" + (f"_{number}" if number > 1 else "") + (f"_for_{about}" if about else "") + ".png"
+            target = folder / (_cut(path.stem, _MOST_BYTES - len(os.fsencode(end))) + end)
             if target.absolute() not in taken:
                 break
             number += 1
         taken.add(target.absolute())
         targets.append(target)
     return targets
+
+
+def _file_name_part(name: str, label: int) -> str:
+    """A class's name without what some file system refuses; where that changes it, its number tells it from others."""
+    safe = "".join("-" if letter in '<>:"/\\|?*' or not letter.isprintable() else letter for letter in name)
+    safe = _cut(safe, _MOST_BYTES_OF_A_CLASS)
+    return safe if safe == name else f"{safe}-{label}"
+
+
+def _cut(name: str, most: int) -> str:
+    """Cuts a name to so many bytes in a file system, between two characters."""
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vggtransfer.encoder.architectures import architecture
@@ -113,9 +112,3 @@ def fit_options(recipe: Mapping[str, Any], session: Session) -> FitOptions:
         seed=recipe["seed"],
         checkpoint_minutes=recipe["checkpoint_minutes"],
     )
-
-
-def absolute_path(value: str) -> str:
-    """The absolute path of an option that may be a name or a file, where there is such a file."""
-    path = Path(value).expanduser()
-    return str(path.resolve()) if path.exists() else value

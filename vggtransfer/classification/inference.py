@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import Tensor
 
 from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.views import TTA, square_side, views
@@ -23,6 +22,7 @@ from vggtransfer.data.scan import BadPicture
 from vggtransfer.data.transforms import evaluation_transform
 from vggtransfer.encoder.precision import Precision, autocast, prefers_channels_last, resolve_precision
 from vggtransfer.errors import BadImageError, DataError, OptionError, WeightsError
+from vggtransfer.features.evaluation_mode import evaluation_mode
 
 
 def check_scoring_options(*, batch_size: int, workers: int | None, tta: str) -> None:
@@ -88,7 +88,7 @@ def score_pictures(
 
     probabilities = [torch.empty(0, len(task.classes))]
     labels = [torch.empty(0, dtype=torch.int64)]
-    with torch.inference_mode(), _evaluating(model), autocast(device, compute_type), _bar(progress) as bar:
+    with torch.inference_mode(), evaluation_mode(model), autocast(device, compute_type), _bar(progress) as bar:
         row = bar.add_task(progress or "", total=len(samples))
         # The loader has no name, because the traceback of an error would keep it, and with it the processes that read.
         for good, bad in picture_loader(
@@ -170,16 +170,6 @@ def score_files(
         first = bad[pictures[0]]
         raise DataError(f"none of {len(pictures)} pictures can be read, the first: {first.path}: {first.reason}")
     return read, probabilities, tuple(bad.values())
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _bar(progress: str | None) -> Progress:

@@ -64,7 +64,7 @@ class Scores:
 
 def compute_metrics(probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> Scores:
     """Compares probabilities float [pictures, classes] with labels int64 [pictures]; there is at least one picture."""
-    # Averaging over views may leave 1 + 1e-7, which torchmetrics would take for a logit.
+    # Averaging over views may leave 1 + 1e-7, whose logarithm would be a loss below 0.
     probabilities = probabilities.float().clamp(0, 1)
     predicted = probabilities.argmax(dim=1)
     confusion = multiclass_confusion_matrix(predicted, labels, num_classes=len(classes))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vggtransfer.classification.fit_options import absolute_path, check_recipe, fit_options, train_sizes
+from vggtransfer.classification.fit_options import check_recipe, fit_options, train_sizes
 from vggtransfer.classification.head_names import HeadName
 from vggtransfer.classification.resuming import fixed_options, resume_finetune
 from vggtransfer.encoder.architectures import ArchitectureName
@@ -109,8 +109,7 @@ def finetune(
         epochs: Passes over the training pictures.
         batch_size: Pictures per pass through the network, over all processes together.
         accumulate: Passes per optimizer step.
-        optimizer: `adamw`, `sgd` (with Nesterov momentum), or `muon` for the convolutions with AdamW for the rest: the
-            fastest from scratch.
+        optimizer: `adamw`, `sgd` (with Nesterov momentum), or `muon` for the convolutions with AdamW for the rest.
         lr: Peak learning rate of the head.
         backbone_lr: Peak learning rate of the last block; default: a tenth of `lr` for pretrained weights, `lr` for
             random ones.
@@ -190,7 +189,7 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
     from vggtransfer.data.transforms import evaluation_transform, train_transform
     from vggtransfer.training.checkpoint import find_checkpoint, load_checkpoint
     from vggtransfer.training.loop import Fit
-    from vggtransfer.training.run_directory import create_run_directory
+    from vggtransfer.training.run_directory import create_run_directory, write_recipe
 
     options = fit_options(recipe, session)
     sizes = train_sizes(recipe)
@@ -244,7 +243,7 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
     if session.is_main:
         for folder in (run, run / "checkpoint"):
             remove_leftovers(folder)
-        _write_recipe(run, recipe)
+        write_recipe("finetune", run, recipe, may_be_files=("weights", "augmentation"))
         announce(run, model=model, pictures=pictures, options=options, session=session)
     progress = fit.run()
     if session.is_main:
@@ -278,18 +277,3 @@ def _build_model(
     classifier = load_weights(recipe["arch"], source, classifier="if present").classifier
     model = VGGClassifier(VGGEncoder(recipe["arch"], weights=source, layers=["pool5"]), task)
     return model, load_pretrained_layers(model.head, classifier)
-
-
-def _write_recipe(run: Path, recipe: dict[str, Any]) -> None:
-    from vggtransfer.cache import write_atomically
-    from vggtransfer.recipe_files import resolved_recipe
-
-    saved = {
-        **recipe,
-        "data": recipe["data"].resolve(),
-        "weights": absolute_path(recipe["weights"]),
-        "augmentation": absolute_path(recipe["augmentation"]),
-        "out": None,
-    }
-    with write_atomically(run / "recipe.yaml") as temporary:
-        temporary.write_text(resolved_recipe("finetune", saved), encoding="utf-8")

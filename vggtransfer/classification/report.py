@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,13 +18,18 @@ from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.pictures import LabelledPictures
 from vggtransfer.classification.report_pictures import judged_pictures
 from vggtransfer.classification.report_scores import scores_content
-from vggtransfer.classification.report_training import bad_pictures_content, training_commands, training_content
+from vggtransfer.classification.report_training import (
+    bad_pictures_content,
+    trained_content,
+    training_commands,
+    training_content,
+)
 from vggtransfer.data.folders import Sample
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.recipe_files import read_recipe
 from vggtransfer.report.page import write_page
 from vggtransfer.training.contract import FitOptions, Progress
-from vggtransfer.training.run_directory import environment
+from vggtransfer.training.run_directory import environment, read_environment
 
 if TYPE_CHECKING:
     from vggtransfer.classification.evaluation import EvaluationResult
@@ -64,7 +68,7 @@ def write_training_report(
     """
     count = Counter(sample.label for sample in pictures.train)
     recipe = read_recipe(run / "recipe.yaml")
-    starts = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    starts = read_environment(run)
     content = {
         "kind": "training",
         "name": pictures.root.resolve().name,
@@ -138,6 +142,7 @@ def write_evaluation_report(
             "image_size": model.task.image_size,
             "views": result.tta,
             "trained_on": result.trained_on,
+            "trained": trained_content(result.model),
         },
         "warnings": warnings,
         "commands": [("The same measurement again:", shlex.join(command))],
@@ -190,7 +195,7 @@ def _environment_content(starts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 _readable(start["started"]),
                 start["gpu"] or start["device"],
                 start["processes"],
-                _command_line(start["command"]),
+                _command_line(start["command"], processes=start["processes"]),
             )
             for start in starts
         ],
@@ -208,9 +213,12 @@ def _readable(moment: str) -> str:
     return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _command_line(words: Sequence[str]) -> str:
-    """What was typed, without the folders that lead to the program."""
+def _command_line(words: Sequence[str], *, processes: int) -> str:
+    """What was typed, without the folders that lead to the program; `torchrun` starts each of several processes."""
     program, *arguments = words or [""]
-    path = Path(program)
-    names = ["python", "-m", "vggtransfer"] if path.name == "__main__.py" else [path.name or "python"]
-    return shlex.join([*names, *arguments])
+    name = Path(program).name
+    of_the_package = ["-m", "vggtransfer"]
+    if processes > 1:
+        started = of_the_package if name in ("__main__.py", "vggtransfer") else [name]
+        return shlex.join(["torchrun", "--nproc-per-node", str(processes), *started, *arguments])
+    return shlex.join([*(["python", *of_the_package] if name == "__main__.py" else [name or "python"]), *arguments])

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from vggtransfer.classification.class_maps import class_maps
 from vggtransfer.classification.metrics import ClassScores, Scores
 from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.data.decode import decode_image
 from vggtransfer.data.folders import Sample
-from vggtransfer.data.loader import to_unit_range
 from vggtransfer.data.resampling import Picture, centre_square
 from vggtransfer.data.transforms import evaluation_transform
-from vggtransfer.encoder.precision import Precision, autocast, prefers_channels_last, resolve_precision
+from vggtransfer.encoder.precision import Precision
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import BadImageError
-from vggtransfer.features.grad_cam import grad_cam
 from vggtransfer.report.heat_maps import overlay
 from vggtransfer.report.pictures import photograph_url
 
@@ -139,7 +140,7 @@ def report_layer(encoder: VGGEncoder, image_size: int) -> tuple[str, int]:
     """
     layers = [layer for layer in reversed(encoder.architecture.layers) if layer.kind == "relu"]
     places = {layer.name: image_size // 2 ** (layer.block - 1) for layer in layers}
-    name = next((layer.name for layer in layers if places[layer.name] >= _FEWEST_PLACES), layers[-1].name)
+    name = next(layer.name for layer in layers if places[layer.name] >= _FEWEST_PLACES)
     return name, places[name]
 
 
@@ -169,21 +170,11 @@ def _drawn(
             seen[index] = transform(picture, key=0), centre_square(picture, _SIDE, task.crop_fraction)
         if not seen:
             continue
-        inputs = torch.from_numpy(np.stack([image for image, _ in seen.values()])).permute(0, 3, 1, 2)
-        maps = _relative_maps(model, inputs, classes[list(seen)], layer=layer, precision=precision)
+        inputs = [image for image, _ in seen.values()]
+        maps: NDArray[np.float32] | None = None
+        # Beside the optimizer's state there is little room; the pictures alone do as well.
+        with suppress(torch.OutOfMemoryError):
+            maps = class_maps(model, inputs, classes[list(seen)], layer=layer, precision=precision)
         for number, (index, (_, thumbnail)) in enumerate(seen.items()):
-            heat = None if maps is None else photograph_url(overlay(thumbnail, maps[number].numpy()))
+            heat = None if maps is None else photograph_url(overlay(thumbnail, maps[number]))
             yield index, photograph_url(np.ascontiguousarray(thumbnail)), heat
-
-
-def _relative_maps(
-    model: VGGClassifier, inputs: Tensor, classes: Tensor, *, layer: str, precision: Precision
-) -> Tensor | None:
-    device = next(model.parameters()).device
-    images = to_unit_range(inputs, device, channels_last=prefers_channels_last(device))
-    try:
-        with autocast(device, resolve_precision(precision, device)):
-            found = grad_cam(model, model.encoder, images, layer=layer, classes=classes.to(device))
-    except torch.OutOfMemoryError:  # beside the optimizer's state there is little room; the pictures alone do as well
-        return None
-    return found.relative_maps.cpu()

@@ -15,6 +15,7 @@ from vggtransfer.report.pictures import graphic_url
 
 _MOST_NAMED_CLASSES = 25
 _MOST_PAIRS = 15
+_SMALL_CALIBRATION_ERROR = 0.03
 # Blue for right and red for wrong answers: between the page's light and dark variants of both, for it shows on either.
 _RIGHT, _WRONG = (58, 122, 190), (219, 92, 70)
 
@@ -80,15 +81,26 @@ def _sentences(scores: Scores, probabilities: Tensor, confused: Sequence[tuple[i
     )
     confidence = probabilities.float().max(dim=1).values.double().mean().item()
     gap = confidence - scores.top1_accuracy
-    verdict = "so it can be believed"
-    if abs(gap) >= 0.03:
-        verdict = "so it is overconfident" if gap > 0 else "so it is too cautious"
     sentences.append(
         f"On average it gives its answers a probability of {percent(confidence)} and is right in "
-        f"{percent(scores.top1_accuracy)}, {verdict}; by range of probability, the two differ by "
-        f"{percent(scores.calibration_error)} (expected calibration error)."
+        f"{percent(scores.top1_accuracy)}; by range of probability, the two differ by "
+        f"{percent(scores.calibration_error)} (expected calibration error). {_verdict(gap, scores.calibration_error)}"
     )
     return sentences
+
+
+def _verdict(gap: float, calibration_error: float) -> str:
+    """Whether stated probabilities can be believed.
+
+    Args:
+        gap: Mean probability of the answers less the accuracy; its size is at most the calibration error.
+        calibration_error: Expected calibration error.
+    """
+    if calibration_error < _SMALL_CALIBRATION_ERROR:
+        return "So its probabilities can be believed."
+    if abs(gap) < calibration_error / 2:
+        return "So it is overconfident in some ranges and too cautious in others."
+    return "So it is overconfident." if gap > 0 else "So it is too cautious."
 
 
 def _pictures(count: int) -> str:

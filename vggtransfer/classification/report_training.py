@@ -15,6 +15,8 @@ from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.pictures import LabelledPictures, fingerprint
 from vggtransfer.data.scan import BadPicture
 from vggtransfer.encoder.freezing import freeze_report
+from vggtransfer.errors import OptionError
+from vggtransfer.recipe_files import read_recipe
 from vggtransfer.report.charts import LineChart, line_chart
 from vggtransfer.training.contract import EpochRow, FitOptions, Progress
 
@@ -55,6 +57,28 @@ def training_content(
         "charts": _charts(history, best=progress.best_epoch),
         "stages": [(stage.start + 1, stage.value) for stage in options.stages if stage.start < len(history)],
         "recipe_rows": _recipe_rows(recipe),
+    }
+
+
+def trained_content(model: Path) -> dict[str, Any] | None:
+    """Returns what the report of a measurement shows of the training of the model.
+
+    None if its run directory is not there any more, or its recipe cannot be read.
+
+    Args:
+        model: Run directory, or the model file in it.
+    """
+    run = model if model.is_dir() else model.parent
+    try:
+        recipe = read_recipe(run / "recipe.yaml")
+    except OptionError:
+        return None
+    report = run / "report.html"
+    return {
+        "unfreeze": recipe.get("unfreeze"),
+        "recipe": run / "recipe.yaml",
+        "report": report if report.is_file() else None,
+        "recipe_rows": [(name, value) for name, value, _, changed in _recipe_rows(recipe) if changed],
     }
 
 

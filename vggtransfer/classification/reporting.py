@@ -15,6 +15,7 @@ from vggtransfer.classification.pictures import LabelledPictures
 from vggtransfer.data.scan import BadPicture, write_bad_pictures
 from vggtransfer.encoder.freezing import freeze_report
 from vggtransfer.encoder.precision import Precision
+from vggtransfer.errors import VGGTransferError
 from vggtransfer.training.contract import EpochRow, FitOptions, Progress
 from vggtransfer.training.run_directory import write_environment, write_rows
 from vggtransfer.training.session import Session
@@ -91,17 +92,47 @@ def conclude(
     options: FitOptions,
     precision: Precision,
 ) -> None:
-    """Draws curves and confusion matrix of the best model, writes the report, and prints how to go on.
+    """Draws curves and confusion matrix of the best model, writes the report, and prints how to go on in any case.
 
     The model is on its device. Whatever happens to pictures or disk meanwhile, the training is done and its model
     saved: what cannot be drawn or written is left out with a warning.
     """
-    # Not needed, and not waited for, before the end of training.
+    from vggtransfer.classification.report import REPORT_FILE  # not needed, and not waited for, before the end
+
+    written = ["model.safetensors", "metrics.csv", "recipe.yaml"]
+    try:
+        _draw(run, written, model=model, pictures=pictures, progress=progress, options=options, precision=precision)
+    except (OSError, VGGTransferError, ValueError, RuntimeError, MemoryError) as error:
+        print(f"warning: figures and report are not complete: {_reason(error, run)}")
+    finally:
+        report = f"report: {run / REPORT_FILE}\n" if REPORT_FILE in written else ""
+        print(
+            f"best validation accuracy {progress.best_accuracy:.2%} in epoch {progress.best_epoch + 1}\n"
+            f"wrote {run}/: {', '.join(name for name in written if name != REPORT_FILE)}\n{report}next:\n"
+            f"  vggtransfer evaluate --model {shlex.quote(str(run))} --data {shlex.quote(str(pictures.root))}\n"
+            f"  vggtransfer predict --model {shlex.quote(str(run))} PICTURES...\n"
+            f"  vggtransfer explain --model {shlex.quote(str(run))} PICTURES..."
+        )
+
+
+def _draw(
+    run: Path,
+    written: list[str],
+    *,
+    model: VGGClassifier,
+    pictures: LabelledPictures,
+    progress: Progress,
+    options: FitOptions,
+    precision: Precision,
+) -> None:
+    """Draws and writes what `conclude` promises, and adds the name of each file to `written` as soon as it is there."""
     from vggtransfer.classification.figures import draw_confusion, draw_curves
     from vggtransfer.classification.inference import score_pictures
     from vggtransfer.classification.metrics import compute_metrics
     from vggtransfer.classification.report import write_training_report
 
+    draw_curves(progress.history, run / "curves.png")
+    written.append("curves.png")
     gone: list[BadPicture] = []
     probabilities, labels = score_pictures(
         model,
@@ -115,32 +146,27 @@ def conclude(
         print(f"warning: {picture.path} cannot be read any more and is not in the report: {picture.reason}")
     unread = {picture.path for picture in gone}
     samples = [sample for sample in pictures.val if sample.path not in unread]
-    written = ["model.safetensors", "metrics.csv", "recipe.yaml"]
-    report: Path | None = None
-    try:
-        draw_curves(progress.history, run / "curves.png")
-        written.append("curves.png")
-        if samples:
-            scores = compute_metrics(probabilities, labels, pictures.classes)
-            draw_confusion(scores.confusion, pictures.classes, run / "confusion.png")
-            written.append("confusion.png")
-            report = write_training_report(
-                run,
-                model=model,
-                pictures=pictures,
-                samples=samples,
-                probabilities=probabilities,
-                scores=scores,
-                progress=progress,
-                options=options,
-                precision=precision,
-            )
-    except OSError as error:
-        print(f"warning: figures and report are not complete: {error.filename or run}: {error.strerror or error}")
-    print(
-        f"best validation accuracy {progress.best_accuracy:.2%} in epoch {progress.best_epoch + 1}\n"
-        f"wrote {run}/: {', '.join(written)}\n" + (f"report: {report}\n" if report else "") + "next:\n"
-        f"  vggtransfer evaluate --model {shlex.quote(str(run))} --data {shlex.quote(str(pictures.root))}\n"
-        f"  vggtransfer predict --model {shlex.quote(str(run))} PICTURES...\n"
-        f"  vggtransfer explain --model {shlex.quote(str(run))} PICTURES..."
+    if not samples:
+        return
+    scores = compute_metrics(probabilities, labels, pictures.classes)
+    draw_confusion(scores.confusion, pictures.classes, run / "confusion.png")
+    written.append("confusion.png")
+    report = write_training_report(
+        run,
+        model=model,
+        pictures=pictures,
+        samples=samples,
+        probabilities=probabilities,
+        scores=scores,
+        progress=progress,
+        options=options,
+        precision=precision,
     )
+    written.append(report.name)
+
+
+def _reason(error: Exception, run: Path) -> str:
+    """One line: torch takes many to say that there is no memory left."""
+    if isinstance(error, OSError):
+        return f"{error.filename or run}: {error.strerror or error}"
+    return (str(error) or type(error).__name__).splitlines()[0]

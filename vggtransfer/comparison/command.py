@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vggtransfer.classification.fit_options import absolute_path
 from vggtransfer.classification.head_names import HeadName
 from vggtransfer.classification.resuming import resumed_recipe
-from vggtransfer.comparison.options import check_options, network_names
+from vggtransfer.comparison.options import MAY_CHANGE, check_options, network_names
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import OptionError
 from vggtransfer.option_values import checked_values
@@ -22,8 +21,6 @@ from vggtransfer.training.run_paths import check_out
 if TYPE_CHECKING:
     from vggtransfer.comparison.results import NetworkResult
     from vggtransfer.training.session import Session
-
-MAY_CHANGE = ("data", "archs", "workers")
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,8 @@ def compare(
             `glorot`, the default of Keras, or `torch`, that of PyTorch.
         image_size: Side of the square pictures in pixels; default: 32 from scratch, 224 with pretrained weights. A
             network that cannot take them gets the next multiple of 32 that it can (alexnet: 64), lenet5 always 32.
-        train_size: Side of the training pictures where it is another one, or a schedule such as `"64 96@5"`.
+        train_size: Side of the training pictures where it is another one, or a schedule such as `"64 96@5"`. A network
+            that cannot take such pictures gets others, which a note below the table tells.
         augmentation: `none`, `shift` (for thumbnails), `light`, `standard`, `strong`, or a YAML file with a list of
             albumentations.
         train_limit: Use so many training pictures only, of each class in proportion, for a quick comparison.
@@ -114,8 +112,9 @@ def compare(
         workers: Processes that load pictures; default: chosen for the machine.
         seed: Seed of everything random: initial weights, pictures set aside, order, augmentation, dropout.
         out: Run directory; default: `runs/compare/N` with the next free N.
-        resume: Run directory to continue, exactly where it was stopped. Networks that are finished stay as they are;
-            `archs` may name more of them. Besides, only data (the same pictures, moved) and workers may be given anew.
+        resume: Run directory to continue, exactly where it was stopped. Networks that are finished stay as they are.
+            `archs` adds networks behind those of the run and takes none away. Besides, only data (the same pictures,
+            moved) and workers may be given anew.
 
     Returns:
         The networks and the table.
@@ -137,9 +136,13 @@ def resume_compare(run: Path, changes: Mapping[str, Any]) -> ComparisonResult:
 
     Args:
         run: Its directory.
-        changes: Options given anew, by name; they must be among `MAY_CHANGE` or equal what the recipe says.
+        changes: Options given anew, by name; they must be among `MAY_CHANGE` or equal what the recipe says. Networks
+            in `archs` are added to those of the recipe.
     """
-    return _run_recipe(resumed_recipe(compare, run, changes, may_change=MAY_CHANGE), resume=run)
+    earlier = resumed_recipe(compare, run, {}, may_change=())["archs"]
+    recipe = resumed_recipe(compare, run, changes, may_change=MAY_CHANGE)
+    recipe["archs"] = ",".join(dict.fromkeys((*network_names(earlier), *network_names(recipe["archs"]))))
+    return _run_recipe(recipe, resume=run)
 
 
 def _run_recipe(recipe: dict[str, Any], *, resume: Path | None) -> ComparisonResult:
@@ -163,34 +166,39 @@ def _run_recipe(recipe: dict[str, Any], *, resume: Path | None) -> ComparisonRes
 def _compare(recipe: dict[str, Any], session: Session, resume: Path | None) -> ComparisonResult:
     from vggtransfer.comparison.networks import prefetch
     from vggtransfer.comparison.pictures import load_compared_pictures
-    from vggtransfer.comparison.report import Setting, report
-    from vggtransfer.comparison.training import already_trained, train_network
+    from vggtransfer.comparison.report import report
+    from vggtransfer.comparison.setting import Setting
+    from vggtransfer.comparison.training import earlier_results, train_network
     from vggtransfer.data.scan import write_bad_pictures
+    from vggtransfer.printable import printable
     from vggtransfer.training.interruption import TrainingInterrupted
-    from vggtransfer.training.run_directory import create_run_directory, write_environment, write_rows
+    from vggtransfer.training.run_directory import create_run_directory, write_environment, write_recipe, write_rows
 
     names = network_names(recipe["archs"])
     pictures = load_compared_pictures(recipe["data"], limit=recipe["train_limit"], seed=recipe["seed"], progress=True)
+    setting = Setting.of(recipe, pictures, session.device)
+    # Before the first file is written: a run that cannot go on like this must stay as it is.
+    earlier = {} if resume is None else earlier_results(names, recipe, pictures, resume)
     if recipe["weights"] == "default":
         for arch in names:  # before hours of training, that is
-            prefetch(arch, recipe["head"])
+            if arch not in earlier:
+                prefetch(arch, recipe["head"])
     run = resume or create_run_directory("compare", recipe["out"])
     write_environment(run, device=session.device, processes=1)
     write_rows(run / "pictures.csv", pictures.rows())
     if pictures.pictures.bad:
         write_bad_pictures(run / "bad_images.csv", pictures.pictures.bad)
-    _write_recipe(run, recipe)
-    setting = Setting.of(recipe, pictures, session.device)
-    print(f"{setting.title}\nwriting to {run}")
+    write_recipe("compare", run, recipe, may_be_files=("augmentation",))
+    print(f"{setting.title}\nwriting to {printable(run)}")
     for warning in pictures.pictures.warnings:
-        print(f"warning: {warning}")
+        print(f"warning: {printable(warning)}")
 
     results: list[NetworkResult] = []
     try:
         for arch in names:
-            earlier = already_trained(arch, recipe, pictures, run)
-            results.append(earlier or train_network(arch, recipe, pictures, session, run))
-            if earlier is None or arch == names[-1]:
+            finished = earlier.get(arch)
+            results.append(finished or train_network(arch, recipe, pictures, session, run))
+            if finished is None or arch == names[-1]:
                 table = report(results, setting, run, progress=f"{len(results)} of {len(names)} networks")
     except TrainingInterrupted:
         raise
@@ -200,17 +208,3 @@ def _compare(recipe: dict[str, Any], session: Session, resume: Path | None) -> C
             f"stopped. Go on with: vggtransfer compare --resume {shlex.quote(str(run))}", 130
         ) from None
     return ComparisonResult(run, tuple(results), table)
-
-
-def _write_recipe(run: Path, recipe: dict[str, Any]) -> None:
-    from vggtransfer.cache import write_atomically
-    from vggtransfer.recipe_files import resolved_recipe
-
-    saved = {
-        **recipe,
-        "data": recipe["data"].resolve(),
-        "augmentation": absolute_path(recipe["augmentation"]),
-        "out": None,
-    }
-    with write_atomically(run / "recipe.yaml") as temporary:
-        temporary.write_text(resolved_recipe("compare", saved), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -58,14 +59,18 @@ def draw_comparison(results: Sequence[NetworkResult], path: Path, *, title: str)
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
     figure = Figure(figsize=(12.5, 5.2), dpi=150, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.suptitle("\n".join(textwrap.wrap(title, 165)), x=0.01, ha="left", fontsize=9.5, color="#4b5563")
+    # Names of folders are in the title: "cost_$5_and_$6" is no formula.
+    lines = "\n".join(textwrap.wrap(title, 165))
+    figure.suptitle(lines, x=0.01, ha="left", fontsize=9.5, color="#4b5563", parse_math=False)
     axes: tuple[Axes, Axes] = tuple(figure.subplots(1, 2, width_ratios=(1.1, 1)))
     colours = _colours(len(results))
     names = (_draw_curves(axes[0], results, colours), _draw_costs(axes[1], results, colours))
-    figure.draw_without_rendering()  # lays the panels out, so that their heights are known
-    for panel, entries in zip(axes, names, strict=True):
-        _write_names(panel, entries)
-    with write_atomically(path) as temporary:
+    with warnings.catch_warnings(), write_atomically(path) as temporary:
+        # Scripts that the fonts of this machine lack are drawn as boxes; there is nothing to be done about it here.
+        warnings.filterwarnings("ignore", message=".*missing from font")
+        figure.draw_without_rendering()  # lays the panels out, so that their heights are known
+        for panel, entries in zip(axes, names, strict=True):
+            _write_names(panel, entries)
         figure.savefig(temporary, format="png")
 
 

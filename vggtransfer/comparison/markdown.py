@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vggtransfer.comparison.networks import published_costs
+import torchvision
+
+from vggtransfer.comparison.networks import parameters_with_auxiliary_heads, published_costs
 from vggtransfer.comparison.results import NetworkResult
+from vggtransfer.encoder.architectures import ARCHITECTURE_NAMES, architecture
+from vggtransfer.printable import printable
 
 
 def comparison_markdown(
@@ -27,15 +33,16 @@ def comparison_markdown(
     ]
     costs = [_published_row(result.arch) for result in results]
     parts = [
-        title,
+        _escaped(title),
         _table(rows),
         "\n".join(f"- {note}" for note in notes),
         "![Accuracy per epoch, and against computation](comparison.png)",
         "Accuracy per epoch, train / test:",
         _table(curves),
-        f"The networks as published ({_published_for(results)}):",
+        f"The networks {_as_published([result.arch for result in results])}:",
         _table(costs),
-        f"`vggtransfer compare --config {run.as_posix()}/recipe.yaml` gives these numbers again.",
+        f"`vggtransfer compare --config {printable(shlex.quote(f'{run.as_posix()}/recipe.yaml'))}` trains the same "
+        "again. Times and memory depend on the machine and on what else it does.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -47,16 +54,29 @@ def _published_row(arch: str) -> dict[str, str]:
         "pixels": f"{costs.image_size}",
         "parameters": f"{costs.parameters:,}",
         "MACs": f"{costs.macs:,}",
+        "receptive field of the last map": f"{costs.receptive_field}",
     }
 
 
-def _published_for(results: Sequence[NetworkResult]) -> str:
-    text = "1000 classes"
-    if any(result.arch == "lenet5" for result in results):
-        text += "; lenet5: 10 classes, grey pictures"
-    if any(result.arch == "vgg16_bn_x0_25" for result in results):
-        text += "; vgg16_bn_x0_25: the trunk alone"
-    return text
+def _as_published(names: Sequence[str]) -> str:
+    """What the last table counts, and where that is not torchvision's network for 1000 classes."""
+    parts = ["as torchvision builds them for 224x224 and 1000 classes"]
+    for name in names:
+        if name == "lenet5":
+            parts.append("lenet5: ours, for grey pictures of 10 classes")
+        elif name == "googlenet":
+            whole = parameters_with_auxiliary_heads()
+            parts.append(f"googlenet without its auxiliary heads, {whole:,} parameters with them")
+        elif name in ARCHITECTURE_NAMES and not architecture(name).classifier_widths:
+            parts.append(f"{name}: ours, without a classifier")
+        elif not hasattr(torchvision.models, name):
+            parts.append(f"{name}: ours, after the paper")
+    return "; ".join(parts)
+
+
+def _escaped(text: str) -> str:
+    """Names of folders are text as it stands, whatever their characters mean in Markdown."""
+    return re.sub(r"[\\`*<\[\]$~&|]", r"\\\g<0>", text)
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> str:

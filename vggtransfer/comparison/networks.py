@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -44,11 +45,20 @@ class Network:
 
 @dataclass(frozen=True)
 class PublishedCosts:
-    """A network as published: 1000 classes at 224x224, lenet5 10 classes of grey pictures at 32x32."""
+    """A network as published: 1000 classes at 224x224, lenet5 10 classes of grey pictures at 32x32.
+
+    Attributes:
+        image_size: Side of the pictures in pixels.
+        parameters: Weights and biases, BatchNorm's included.
+        macs: Multiply-accumulates for one picture.
+        receptive_field: Pixels along one axis that a unit of the last map sees, before all units are pooled or
+            flattened into one; padding included.
+    """
 
     image_size: int
     parameters: int
     macs: int
+    receptive_field: int
 
 
 def smallest_pictures(arch: str) -> int:
@@ -96,7 +106,9 @@ def build(
             initialise(whole, initialisation)
         layers = {name: tuple(layer.parameters()) for name, layer in whole.pretrained_layers.items()}
         return Network(whole, whole, layers)
-    classifier = load_weights(arch, weights, classifier="if present").classifier if weights != "none" else {}
+    # Before the encoder, so that a download serves both. For other heads it would be in vain, and half a gigabyte.
+    wanted = weights != "none" and head == "vgg"
+    classifier = load_weights(arch, weights, classifier="if present").classifier if wanted else {}
     encoder = VGGEncoder(arch, weights=weights, layers=["pool5"])
     crop_fraction, dropout = default_crop_fraction(image_size), 0.5 if head == "vgg" else 0.0
     model = VGGClassifier(encoder, Task(classes, image_size, crop_fraction, head, dropout))
@@ -116,8 +128,8 @@ def initialise(model: nn.Module, scheme: Initialisation) -> None:
         scheme: `"he"`: normal with the variance that keeps that of gradients through ReLUs (He et al. 2015,
             equation 14), in linear layers that of activations (equation 10), and the output layer near 0, so that
             training begins from equal scores. `"glorot"`: uniform, for activations without ReLU (Glorot & Bengio 2010,
-            equation 16), the default of Keras. `"torch"`: uniform with a third of Glorot's variance or less, the
-            default of PyTorch.
+            equation 16), the default of Keras. `"torch"`: uniform with variance 1 / (3 fan_in), biases too, the default
+            of PyTorch.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     draw: Callable[[nn.Conv2d | nn.Linear], object]
@@ -168,7 +180,7 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 def published_costs(arch: str) -> PublishedCosts:
-    """Parameters and multiply-accumulates of the published network; without its classifier where it never had one."""
+    """What the published network costs and sees; without its classifier where it never had one."""
     if arch in ARCHITECTURE_NAMES:
         vgg, size = architecture(arch), 224
         rows = trunk_costs(vgg, image_size=size)
@@ -177,7 +189,16 @@ def published_costs(arch: str) -> PublishedCosts:
         size, channels = (32, 1) if arch == "lenet5" else (224, 3)
         rows = network_costs(arch, image_size=size, in_channels=channels)
     total = total_costs(rows)
-    return PublishedCosts(size, total.parameters, total.macs)
+    # Rows without a stride are no maps: what a pooling to a single unit or flattening leaves, and the classifier.
+    seen = [row.receptive_field for row in rows if row.stride is not None]
+    return PublishedCosts(size, total.parameters, total.macs, seen[-1])
+
+
+def parameters_with_auxiliary_heads() -> int:
+    """Parameters of torchvision's GoogLeNet together with the two heads that help to train it."""
+    with torch.device("meta"):
+        network = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False)
+    return count_parameters(network)
 
 
 def save_network(model: nn.Module, path: Path, *, arch: str, classes: tuple[str, ...]) -> None:

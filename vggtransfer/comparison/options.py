@@ -13,6 +13,9 @@ from vggtransfer.encoder.architectures import ARCHITECTURE_NAMES
 from vggtransfer.encoder.inspection import NETWORK_NAMES
 from vggtransfer.errors import OptionError, did_you_mean
 
+# `data` may have moved; its pictures are compared one by one. `archs` may only grow.
+MAY_CHANGE = ("data", "archs", "workers")
+
 # The table needs no more than the epochs; options of `finetune` that are not offered keep one value for all networks.
 _ALIKE = {"unfreeze": "all", "mixup": 0.0, "cutmix": 0.0, "sampling": "shuffle", "class_weights": "none"}
 
@@ -141,7 +144,8 @@ def plan_for(arch: str, recipe: Mapping[str, Any], *, batch_norm: bool, minimum:
     wanted = image_size(recipe)
     size = _picture_size(arch, wanted, minimum)
     schedule = train_sizes(finetune_recipe(recipe))
-    own = tuple((start, max(side, minimum)) for start, side in schedule) if size == wanted else ((0, size),)
+    scheduled = size == wanted and arch != "lenet5"  # which takes a single size
+    own = tuple((start, max(side, minimum)) for start, side in schedule) if scheduled else ((0, size),)
     return Plan(
         arch=arch,
         learning_rate=rate,

@@ -25,13 +25,16 @@ class NetworkResult:
         diverged: Where the loss or a gradient became infinite or NaN and training stopped; empty if it did not.
         origin: Where its starting weights came from.
         image_size: Side of its pictures, in pixels.
+        train_sizes: Sides of its training pictures, each with the epoch (from 0) from which on it holds.
         parameters: With the head for these classes.
         macs: Multiply-accumulates for one such picture.
         batch_norm: Whether it has BatchNorm.
         learning_rate: Peak rate of the head, or of everything.
         warmup_epochs: Epochs of warm-up.
         gradient_clip: Largest norm of the gradient; None for no clipping.
-        memory_mib: Peak memory while it was trained and tested, see `PeakMemory`; None where it is unknown.
+        resumed: Whether its training was stopped on the way and taken up again.
+        memory_mib: Peak memory while it was trained and tested, see `PeakMemory`; None where it is unknown, as after a
+            stop on the way.
         memory_heading: What was measured.
         history: The rows of its metrics.csv; what is called `val` there is the test.
         identity: What a comparison must have in common with the one that trained it.
@@ -41,12 +44,14 @@ class NetworkResult:
     diverged: str
     origin: str
     image_size: int
+    train_sizes: tuple[tuple[int, int], ...]
     parameters: int
     macs: int
     batch_norm: bool
     learning_rate: float
     warmup_epochs: float
     gradient_clip: float | None
+    resumed: bool
     memory_mib: float | None
     memory_heading: str
     history: tuple[EpochRow, ...]
@@ -105,7 +110,8 @@ def read_result(folder: Path) -> NetworkResult | None:
         return None
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return NetworkResult(**{**content, "history": tuple(content["history"])})
+        sizes = tuple((int(start), int(side)) for start, side in content["train_sizes"])
+        return NetworkResult(**{**content, "train_sizes": sizes, "history": tuple(content["history"])})
     except (ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"{path} is damaged ({error}); delete {folder} to have the network trained again"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,37 +23,47 @@ from vggtransfer.comparison.networks import (
     save_network,
     smallest_pictures,
 )
-from vggtransfer.comparison.options import Plan, finetune_recipe, image_size, plan_for
+from vggtransfer.comparison.options import MAY_CHANGE, Plan, finetune_recipe, image_size, plan_for
 from vggtransfer.comparison.pictures import ComparedPictures
 from vggtransfer.comparison.results import NetworkResult, read_result, write_result
 from vggtransfer.data.dataset import PictureDataset
-from vggtransfer.data.transforms import Transform, evaluation_transform, train_transform
+from vggtransfer.data.transforms import evaluation_transform, train_transform
 from vggtransfer.errors import TrainingError
 from vggtransfer.training.checkpoint import CHECKPOINT_FILE, find_checkpoint, load_checkpoint
 from vggtransfer.training.contract import DivergedError, EpochRow
 from vggtransfer.training.loop import Fit
 from vggtransfer.training.session import Session
 
-# What may differ between the start of a comparison and its end.
-_FREE = {"data", "archs", "workers", "out", "device", "channels_last", "augmentation"}
+# Options that the recipes of two starts may differ in; of the augmentation, what it says is compared.
+_FREE = {*MAY_CHANGE, "out", "augmentation"}
 
 
-def already_trained(arch: str, recipe: dict[str, Any], pictures: ComparedPictures, run: Path) -> NetworkResult | None:
-    """The result of a network that an earlier start of this comparison has finished, or None.
+def earlier_results(
+    names: Sequence[str], recipe: dict[str, Any], pictures: ComparedPictures, run: Path
+) -> dict[str, NetworkResult]:
+    """The results of the networks that earlier starts of a comparison have finished, by name.
 
     Raises:
-        TrainingError: It was trained on other pictures or with other options.
+        TrainingError: A network, finished or not, was trained on other pictures or with other options; or its files are
+            damaged.
     """
-    result = read_result(run / arch)
-    if result is None:
-        return None
-    augment = train_transform(recipe["augmentation"], result.image_size)
-    for name, value in _identity(arch, recipe, pictures, augment).items():
-        if result.identity.get(name) != value:
-            raise TrainingError(
-                f"--resume {run}: {name} has changed since {arch} was trained; restore it or start a new comparison"
-            )
-    return result
+    results: dict[str, NetworkResult] = {}
+    for arch in names:
+        folder = run / arch
+        if result := read_result(folder):
+            results[arch] = result
+            trained = result.identity
+        elif find_checkpoint(folder):
+            trained = load_checkpoint(folder, mapped=True)["identity"]
+        else:
+            continue
+        for name, value in _identity(arch, recipe, pictures).items():
+            if trained.get(name) != value:
+                raise TrainingError(
+                    f"--resume {run}: {name} has changed since the training of {arch} began; "
+                    "restore it or start a new comparison"
+                )
+    return results
 
 
 def train_network(
@@ -86,7 +96,7 @@ def train_network(
     parameters, macs = count_parameters(network.model), count_macs(network.model, plan.image_size)
     origin = network.backbone.origin if recipe["weights"] != "none" else f"random ({recipe['initialisation']})"
     (_, augment), *later = [(start, train_transform(recipe["augmentation"], side)) for start, side in plan.train_sizes]
-    identity = _identity(arch, recipe, pictures, augment)
+    identity = _identity(arch, recipe, pictures)
     options = fit_options(_recipe_of(plan, recipe), session)
     print(
         f"\n{arch}: {parameters:,} parameters, {macs / 1e6:,.1f} million MACs at {plan.image_size}x{plan.image_size}, "
@@ -110,7 +120,7 @@ def train_network(
         command="compare",
         resume_from=run,
     )
-    if find_checkpoint(folder):
+    if resumed := find_checkpoint(folder) is not None:
         fit.resume(load_checkpoint(folder))
     for place in (folder, folder / "checkpoint"):
         remove_leftovers(place)
@@ -126,13 +136,15 @@ def train_network(
         diverged=diverged,
         origin=origin,
         image_size=plan.image_size,
+        train_sizes=plan.train_sizes,
         parameters=parameters,
         macs=macs,
         batch_norm=batch_norm,
         learning_rate=plan.learning_rate,
         warmup_epochs=plan.warmup_epochs,
         gradient_clip=plan.gradient_clip,
-        memory_mib=memory.mebibytes(),
+        resumed=resumed,
+        memory_mib=None if resumed else memory.mebibytes(),  # the peak may have been before the stop
         memory_heading=memory.heading,
         history=tuple(fit.progress.history),
         identity=identity,
@@ -153,7 +165,8 @@ def _recipe_of(plan: Plan, recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _identity(arch: str, recipe: dict[str, Any], pictures: ComparedPictures, augment: Transform) -> dict[str, str]:
+def _identity(arch: str, recipe: dict[str, Any], pictures: ComparedPictures) -> dict[str, str]:
+    augment = train_transform(recipe["augmentation"], image_size(recipe))  # its steps are those of any size
     return {
         "the network": f"{arch} with {len(pictures.pictures.classes)} classes",
         "the set of pictures": fingerprint(pictures.rows()),

@@ -44,7 +44,8 @@ _TIMM = {
     "vgg16_bn": "88bbedbc8e780413736db38ac4efd41b06fc0e93fd5b8879b584bba63a950129",
     "vgg19_bn": "f8249087e63bae61c6166bb23d7c26efe1b2a43fd9fb5cd60ac6ce00535ba312",
 }
-_EMBEDDED = ("vgg16_bn_x0_25",)
+# In full: of the files in the package.
+_EMBEDDED = {"vgg16_bn_x0_25": "5d7a5bc29a2f40e887b92a19ec5bca1f1c8ebea7bac073b0567c2c12efe11866"}
 
 _TORCHVISION_SERVER = "https://download.pytorch.org/models"
 _HUGGING_FACE_HUB = "https://huggingface.co"
@@ -112,7 +113,7 @@ def sources_of(arch: str) -> tuple[WeightSource, ...]:
     if arch in _TIMM:
         found.append(WeightSource(arch, "timm", "model.safetensors", _TIMM[arch]))
     if arch in _EMBEDDED:
-        found.append(WeightSource(arch, "embedded", f"{arch}.safetensors", ""))
+        found.append(WeightSource(arch, "embedded", f"{arch}.safetensors", _EMBEDDED[arch]))
     return tuple(found)
 
 

@@ -15,6 +15,7 @@ from vggtransfer.encoder.checkpoint_files import read_checkpoint
 from vggtransfer.encoder.download import download
 from vggtransfer.encoder.other_networks import build_network, lenet5
 from vggtransfer.encoder.preprocessing import TORCHVISION
+from vggtransfer.encoder.trunk_files import weights_digest
 from vggtransfer.encoder.weight_sources import WeightSource
 from vggtransfer.errors import OptionError, WeightsError
 
@@ -36,6 +37,8 @@ class WholeNetwork(nn.Module):
 
     Attributes:
         pretrained_layers: The linear layers with pretrained weights, by name.
+        origin: Where the weights came from.
+        digest: SHA-256 of the weights as loaded, the published output layer included; None for random weights.
 
     Raises:
         WeightsError: Weights that do not exist, or cannot be fetched, verified or matched.
@@ -52,9 +55,9 @@ class WholeNetwork(nn.Module):
         self.digest: str | None = None
         mean, std = TORCHVISION.mean, TORCHVISION.std
         if weights != "none":
-            source = pretrained_source(arch)
-            _load(self.network, fetch_pretrained(arch))
-            self.origin, self.digest = source.origin, source.sha256
+            tensors = _fitting(fetch_pretrained(arch))
+            _load(self.network, tensors)
+            self.origin, self.digest = pretrained_source(arch).origin, weights_digest(tensors)
             if arch == "googlenet":  # trained in TensorFlow, on [-1, 1]
                 mean = std = (0.5, 0.5, 0.5)
         linear = {name: layer for name, layer in self.network.named_modules() if isinstance(layer, nn.Linear)}
@@ -113,13 +116,14 @@ def fetch_pretrained(arch: str) -> Mapping[str, Tensor]:
     return read_checkpoint(path).tensors
 
 
-def _load(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def _fitting(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # GoogLeNet's file has the auxiliary heads, which are not built here.
-    wanted = {
-        _OLD_DENSENET_KEY.sub(r"\1\2", key): tensor for key, tensor in tensors.items() if not key.startswith("aux")
-    }
+    return {_OLD_DENSENET_KEY.sub(r"\1\2", key): tensor for key, tensor in tensors.items() if not key.startswith("aux")}
+
+
+def _load(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     try:
-        network.load_state_dict(wanted)
+        network.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(

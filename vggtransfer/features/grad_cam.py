@@ -5,8 +5,6 @@ Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import OptionError
+from vggtransfer.features.evaluation_mode import evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def grad_cam(
         taps.append(output.detach().requires_grad_())
         return taps[-1]
 
-    with torch.inference_mode(False), torch.enable_grad(), _evaluating(model):
+    with torch.inference_mode(False), torch.enable_grad(), evaluation_mode(model):
         handle = encoder.trunk[name].register_forward_hook(tap)
         try:
             scores = torch.func.functional_call(model, _usable_state(model), (_usable(images),))
@@ -106,15 +105,3 @@ def _usable_state(model: nn.Module) -> dict[str, Tensor]:
 
 def _usable(tensor: Tensor) -> Tensor:
     return tensor.detach().clone() if tensor.is_inference() else tensor
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    # One by one: parts of a model may be in different modes.
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -42,15 +42,19 @@ def find_checkpoint(run: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def load_checkpoint(run: Path) -> dict[str, Any]:
+def load_checkpoint(run: Path, *, mapped: bool = False) -> dict[str, Any]:
     """Reads what `save_checkpoint` wrote, onto the CPU.
+
+    Args:
+        run: Run directory.
+        mapped: Leave the tensors in the file until they are used, for a look at the rest.
 
     Raises:
         TrainingError: It is damaged.
     """
     path = run / CHECKPOINT_FILE
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged file makes torch raise all sorts
         reason = f"{error}".partition("\n")[0] or type(error).__name__
         raise TrainingError(f"{path}: damaged checkpoint ({reason}); start a new run") from error

@@ -52,7 +52,7 @@ class Backbone(Protocol):
     Attributes:
         unfreeze_policy: The policy in force.
         origin: Where the weights came from, in words.
-        digest: SHA-256 of the weights as loaded; None for random ones.
+        digest: `weights_digest` (SHA-256) of the tensors as loaded; None for random ones.
     """
 
     unfreeze_policy: str

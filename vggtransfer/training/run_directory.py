@@ -17,8 +17,10 @@ import torch
 import vggtransfer
 from vggtransfer.cache import write_atomically
 from vggtransfer.errors import OptionError
+from vggtransfer.recipe_files import resolved_recipe
 from vggtransfer.training.run_paths import check_out
 
+ENVIRONMENT_FILE = "environment.json"
 _PACKAGES = (
     "vggtransfer",
     "torch",
@@ -59,6 +61,26 @@ def _numbered(parent: Path) -> Path:
         return parent / str(number)
 
 
+def write_recipe(command: str, run: Path, recipe: Mapping[str, Any], *, may_be_files: Sequence[str]) -> None:
+    """Writes `RUN/recipe.yaml`, which means the same in any working directory.
+
+    Args:
+        command: The command's name, such as `finetune`.
+        run: The run directory.
+        recipe: Every option of the command but `resume`, by name.
+        may_be_files: Options whose value is a name or a file; where there is such a file, its absolute path is written.
+    """
+
+    def absolute(value: str) -> str:
+        path = Path(value).expanduser()
+        return str(path.resolve()) if path.exists() else value
+
+    files = {name: absolute(recipe[name]) for name in may_be_files}
+    saved = {**recipe, "data": recipe["data"].resolve(), **files, "out": None}
+    with write_atomically(run / "recipe.yaml") as temporary:
+        temporary.write_text(resolved_recipe(command, saved), encoding="utf-8")
+
+
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Writes a CSV file with the keys of the first row as its header, atomically."""
     # File names need not be valid text; as surrogates they keep their bytes.
@@ -86,10 +108,31 @@ def environment(*, device: torch.device, processes: int) -> dict[str, Any]:
     }
 
 
+def read_environment(run: Path) -> list[dict[str, Any]]:
+    """Reads what `write_environment` wrote.
+
+    Raises:
+        OptionError: The file is damaged.
+        OSError: It cannot be read.
+    """
+    path = run / ENVIRONMENT_FILE
+    try:
+        starts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OptionError(f"{path}: is damaged ({error}); remove it") from error
+    if not isinstance(starts, list) or not starts:
+        raise OptionError(f"{path}: is not a list of starts; remove it")
+    return starts
+
+
 def write_environment(run: Path, *, device: torch.device, processes: int) -> None:
-    """Adds versions, hardware and command line to the list in `RUN/environment.json`: one entry for each start."""
-    path = run / "environment.json"
-    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    starts = [*earlier, environment(device=device, processes=processes)]
+    """Adds versions, hardware and command line to the list in `RUN/environment.json`: one entry for each start.
+
+    Raises:
+        OptionError: The file is there, but damaged.
+        OSError: It cannot be written.
+    """
+    path = run / ENVIRONMENT_FILE
+    starts = [*(read_environment(run) if path.is_file() else []), environment(device=device, processes=processes)]
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(starts, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,40 @@
+"""Where in pictures a classifier finds what speaks for a class, as reports and `vggtransfer explain` show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vggtransfer.classification.model import VGGClassifier
+from vggtransfer.data.loader import to_unit_range
+from vggtransfer.data.resampling import Picture
+from vggtransfer.encoder.precision import Precision, autocast, prefers_channels_last, resolve_precision
+from vggtransfer.features.grad_cam import grad_cam
+
+
+def class_maps(
+    model: VGGClassifier, pictures: Sequence[Picture], classes: Tensor, *, layer: str, precision: Precision
+) -> NDArray[np.float32]:
+    """Returns the Grad-CAM maps of a batch of pictures, float32 [pictures, rows, columns], each in [0, 1].
+
+    Args:
+        model: On its device; left as it is.
+        pictures: As the network sees them, uint8 RGB [image_size, image_size, 3].
+        classes: int64 [pictures], the classes to ask about.
+        layer: Layer to look at.
+        precision: See `vggtransfer.encoder.precision.resolve_precision`.
+
+    Raises:
+        torch.OutOfMemoryError: No memory for the batch.
+    """
+    device = next(model.parameters()).device
+    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    images = to_unit_range(batch, device, channels_last=prefers_channels_last(device))
+    with autocast(device, resolve_precision(precision, device)):
+        found = grad_cam(model, model.encoder, images, layer=layer, classes=classes.to(device))
+    maps: NDArray[np.float32] = found.relative_maps.cpu().numpy()
+    return maps
