@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--arch", default="vgg16_bn_x0_25")
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--image-size", type=int, default=112)
     options = parser.parse_args()
 
     train, train_labels = load(options.data, "train", image_size=options.image_size)

@@ -20,7 +20,7 @@ class DemoResult:
     test_accuracy: float
 
 
-def demo(*, out: Path | None = None, image_size: int = 64, epochs: int = 25, seed: int = 0) -> DemoResult:
+def demo(*, out: Path | None = None, image_size: int = 96, epochs: int = 25, seed: int = 0) -> DemoResult:
     """Shows the main job: draws flowers, fine-tunes on them, evaluates, predicts.
 
     Every step is printed as the command that does it, and then run.
