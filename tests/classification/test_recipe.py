@@ -146,7 +146,7 @@ REFINED = {
 }
 
 
-def test_training_pictures_grow_and_validation_keeps_its_size(colours, tmp_path, monkeypatch):
+def test_training_pictures_grow_and_validation_keeps_its_size(colours, tmp_path, monkeypatch, capsys):
     from vggtransfer.classification.model import VGGClassifier
 
     seen, forward = [], VGGClassifier.forward
@@ -158,7 +158,10 @@ def test_training_pictures_grow_and_validation_keeps_its_size(colours, tmp_path,
     monkeypatch.setattr(VGGClassifier, "forward", watch)
     run = tmp_path / "run"
     options = {**TINY, "image_size": 40, "batch_size": 24, "optimizer": "muon", "unfreeze": "all"}
-    finetune(colours, **options, train_size="32 36@1 40@2", epochs=3, out=run)
+    finetune(colours, **options, train_size="32 36@1 40@2 48@9", epochs=3, out=run)
+    printed = capsys.readouterr().out
+    assert "32 pixels, then 36 pixels from epoch 2, 40 pixels from epoch 3, 48 pixels from epoch 10" in printed
+    assert "warning: 48 pixels will not be reached: the run ends after epoch 3" in printed
     trained = [side for training, side in seen if training]
     assert trained == [32, 32, 36, 36, 40, 40]
     assert {side for training, side in seen if not training} == {40}

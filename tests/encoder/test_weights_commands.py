@@ -131,7 +131,7 @@ def test_list_shows_what_is_cached(cached: Path, capsys: pytest.CaptureFixture[s
     list_weights()
     out, err = capsys.readouterr()
     assert err == ""
-    assert f"trunk, {cached.stat().st_size / 1e6:.0f} MB" in out
+    assert f"trunk, {cached.stat().st_size / 1e6:.3g} MB" in out
     assert str(cached) in out
     assert str(cached.parent) in out
     with pytest.raises(OptionError, match="format=xml"):

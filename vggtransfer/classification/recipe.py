@@ -244,7 +244,7 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
         for folder in (run, run / "checkpoint"):
             remove_leftovers(folder)
         write_recipe("finetune", run, recipe, may_be_files=("weights", "augmentation"))
-        announce(run, model=model, pictures=pictures, options=options, session=session)
+        announce(run, model=model, pictures=pictures, sizes=sizes, options=options, session=session)
     progress = fit.run()
     if session.is_main:
         best = load_classifier(run).to(session.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,18 @@ from vggtransfer.training.session import Session
 
 
 def announce(
-    run: Path, *, model: VGGClassifier, pictures: LabelledPictures, options: FitOptions, session: Session
+    run: Path,
+    *,
+    model: VGGClassifier,
+    pictures: LabelledPictures,
+    sizes: Sequence[tuple[int, int]],
+    options: FitOptions,
+    session: Session,
 ) -> None:
-    """Prints data, freezing and hardware, and writes what is known before training to the run directory."""
+    """Prints data, freezing and hardware, and writes what is known before training to the run directory.
+
+    `sizes` are the sides of the training pictures, each with the epoch (from 0) from which on it holds.
+    """
     if pictures.bad:
         write_bad_pictures(run / "bad_images.csv", pictures.bad)
     write_rows(run / "pictures.csv", pictures.rows())
@@ -46,10 +55,14 @@ def announce(
     head = [parameter.numel() for parameter in model.head.parameters()]
     table.add_row("head", f"{sum(head):,}", f"{sum(head):,}", "-", f"{4 * sum(head):,}")
     Console().print(table)
-    if len(options.stages) > 1:
-        print("then", ", ".join(f"{stage.value} from epoch {stage.start + 1}" for stage in options.stages[1:]))
-    if unreached := [stage.value for stage in options.stages if stage.start >= options.epochs]:
-        print(f"warning: {', '.join(unreached)} will not be reached: the run ends after epoch {options.epochs}")
+    policies = [(stage.start, stage.value) for stage in options.stages]
+    for schedule in (policies, [(start, f"{side} pixels") for start, side in sizes]):
+        if len(schedule) > 1:
+            print(
+                f"{schedule[0][1]}, then", ", ".join(f"{value} from epoch {start + 1}" for start, value in schedule[1:])
+            )
+        if unreached := [value for start, value in schedule if start >= options.epochs]:
+            print(f"warning: {', '.join(unreached)} will not be reached: the run ends after epoch {options.epochs}")
     if options.warmup_epochs > options.epochs:
         print(
             f"warning: the warm-up of {options.warmup_epochs:g} epochs is longer than the run; no rate reaches its peak"
