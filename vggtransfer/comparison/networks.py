@@ -23,6 +23,7 @@ from vggtransfer.encoder.trunk_files import FileHeader, weights_digest, write_we
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.encoder.weights import load_weights
 from vggtransfer.encoder.whole_network import WholeNetwork, fetch_pretrained
+from vggtransfer.features.evaluation_mode import evaluation_mode
 from vggtransfer.training.contract import Backbone
 
 Initialisation = Literal["he", "glorot", "torch"]
@@ -166,11 +167,8 @@ def count_parameters(model: nn.Module) -> int:
 
 def count_macs(model: nn.Module, image_size: int) -> int:
     """Multiply-accumulates of convolutions and linear layers for one picture, as torch counts them."""
-    training = model.training
-    model.eval()
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    with evaluation_mode(model), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(torch.full((1, 3, image_size, image_size), 0.5))
-    model.train(training)
     return int(counter.get_total_flops()) // 2
 
 
