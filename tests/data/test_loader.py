@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from vggtransfer.data import loader as loader_module
 from vggtransfer.data.cores import usable_cores
-from vggtransfer.data.loader import Batches, ordered_batches, picture_loader, resolve_workers, to_unit_range
+from vggtransfer.data.loader import Batches, network_input, ordered_batches, picture_loader, resolve_workers
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
@@ -78,10 +78,10 @@ def test_usable_cores_are_those_of_this_process() -> None:
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_to_unit_range_divides_by_255_in_the_layout_asked_for(channels_last: bool) -> None:
+def test_network_input_divides_by_255_in_the_layout_asked_for(channels_last: bool) -> None:
     pictures = torch.arange(2 * 3 * 8 * 16, dtype=torch.int32).remainder(256).to(torch.uint8).view(2, 3, 8, 16)
     before = pictures.clone()
-    images = to_unit_range(pictures, CPU, channels_last=channels_last)
+    images = network_input(pictures, CPU, channels_last=channels_last)
     assert images.dtype == torch.float32
     assert torch.equal(images, before.float() / 255)
     assert (float(images.min()), float(images.max())) == (0, 1)

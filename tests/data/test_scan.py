@@ -120,7 +120,7 @@ def test_what_has_changed_is_read_again(
     elif change == "time":
         os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
     else:
-        monkeypatch.setattr(scan_results, "_DECODER", "another")
+        monkeypatch.setattr(scan_results, "DECODER", "another")
     check = check_pictures(samples)
     assert sorted(decoded) == (["0.png", "1.png", "2.png"] if change == "decoder" else ["1.png"])
     assert [bad.reason for bad in check.bad] == (["the file is empty"] if change == "content" else [])

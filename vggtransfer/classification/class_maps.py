@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vggtransfer.classification.model import VGGClassifier
-from vggtransfer.data.loader import to_unit_range
+from vggtransfer.data.loader import network_input
 from vggtransfer.data.resampling import Picture
 from vggtransfer.encoder.precision import Precision, autocast, prefers_channels_last, resolve_precision
 from vggtransfer.features.grad_cam import grad_cam
@@ -33,7 +33,7 @@ def class_maps(
     """
     device = next(model.parameters()).device
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    images = to_unit_range(batch, device, channels_last=prefers_channels_last(device))
+    images = network_input(batch, device, channels_last=prefers_channels_last(device))
     with autocast(device, resolve_precision(precision, device)):
         found = grad_cam(model, model.encoder, images, layer=layer, classes=classes.to(device))
     maps: NDArray[np.float32] = found.relative_maps.cpu().numpy()

@@ -31,6 +31,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "mixup": (0, 1e6),
     "cutmix": (0, 1e6),
     "ema": (0, 0.999999),
+    "views": (2, 10**4),
+    "cache_size": (0, 1e9),
     "patience": (1, 10**6),
     "workers": (0, 1024),
     "checkpoint_minutes": (0, 1e6),

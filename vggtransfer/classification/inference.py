@@ -16,7 +16,7 @@ from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.views import TTA, square_side, views
 from vggtransfer.data.dataset import PictureDataset, PicturesOrFaults, divide_faults
 from vggtransfer.data.folders import Sample
-from vggtransfer.data.loader import Batches, ordered_batches, picture_loader, resolve_workers, to_unit_range
+from vggtransfer.data.loader import Batches, network_input, ordered_batches, picture_loader, resolve_workers
 from vggtransfer.data.picture_files import list_pictures
 from vggtransfer.data.scan import BadPicture
 from vggtransfer.data.transforms import evaluation_transform
@@ -105,7 +105,7 @@ def score_pictures(
             bar.advance(row, len(bad))
             if good is None:
                 continue
-            images = to_unit_range(good[0], device, channels_last=channels_last)
+            images = network_input(good[0], device, channels_last=channels_last)
             scored = [model(view).float().softmax(dim=1) for view in views(images, tta, image_size=task.image_size)]
             probabilities.append(torch.stack(scored).mean(dim=0).cpu())
             labels.append(good[1])

@@ -54,6 +54,10 @@ class VGGClassifier(nn.Module):
         logits: Tensor = self.head(self.encoder(images)[-1])
         return logits
 
+    def layers(self) -> list[tuple[str, nn.Module]]:
+        """Returns all layers by name, in order; applied one by one to a normalised picture they are the model."""
+        return [*self.encoder.trunk.items(), *((f"head.{name}", layer) for name, layer in self.head.named_children())]
+
 
 def save_classifier(model: VGGClassifier, path: Path) -> None:
     """Writes weights, architecture, classes and preprocessing to one safetensors file, atomically.

@@ -52,6 +52,7 @@ def finetune(
     image_size: int = 224,
     train_size: int | str | None = None,
     augmentation: str = "standard",
+    views: int | None = None,
     val_fraction: float = 0.2,
     on_bad_image: Literal["skip", "stop"] = "skip",
     epochs: int = 15,
@@ -77,6 +78,9 @@ def finetune(
     compile: bool = False,  # noqa: A002  (the name of the option)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     workers: int | None = None,
+    cache: Literal["auto", "off", "memory", "disk"] = "auto",
+    cache_precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+    cache_size: float = 20.0,
     seed: int = 0,
     checkpoint_minutes: float = 10.0,
     tensorboard: bool = False,
@@ -102,8 +106,10 @@ def finetune(
         train_size: Side of the training pictures where it is another one, or a schedule such as `"32 48@10 64@20"`:
             small pictures for the first 10 epochs, larger ones for 10 more, then the full size (progressive
             resizing). Validation stays at `image_size`.
-        augmentation: `none`, `shift` (for thumbnails), `light`, `standard`, `strong`, or a YAML file with a list of
-            albumentations.
+        augmentation: `none`, `mirror` (images), `crops` (shifts and mirror images), `shift` (for thumbnails), `light`,
+            `standard`, `strong`, or a YAML file with a list of albumentations.
+        views: Draw so many views of each picture once, for all epochs, instead of a new one in each; then `cache` can
+            keep what the frozen part makes of them. `none`, `mirror` and `crops` have 1, 2 and 18 by themselves.
         val_fraction: Part of each class kept for validation where the folder has no `val`.
         on_bad_image: `skip` lists unreadable pictures in the run directory; `stop` ends with the first one.
         epochs: Passes over the training pictures.
@@ -131,14 +137,18 @@ def finetune(
         compile: Compile the model with torch.compile.
         device: `auto` takes a GPU if there is one.
         workers: Processes that load pictures; default: chosen for the machine.
+        cache: Compute what the frozen layers answer to each view of a picture only once, and keep it on `disk` (where
+            later runs find it), in `memory`, or where `auto` finds room if it saves enough; results stay the same.
+        cache_precision: `auto` keeps it as computed; `int8` takes half of the space of bfloat16 and rounds.
+        cache_size: Gigabytes on disk, for all runs together; what was not used for longest makes room.
         seed: Seed of everything random: initial weights, split, order, augmentation, dropout.
         checkpoint_minutes: Minutes between checkpoints within an epoch; one more is written after each epoch.
         tensorboard: Also write TensorBoard events.
         out: Run directory; default: `runs/finetune/N` with the next free N.
         resume: Run directory to continue, exactly where its checkpoint stands, with the recipe that is there. Only data
-            (the same pictures, moved), epochs, lr, backbone_lr, gradient_clip, precision, patience, workers,
-            checkpoint_minutes and tensorboard may be given anew; from Python, an argument that equals its default
-            counts as not given.
+            (the same pictures, moved), epochs, lr, backbone_lr, gradient_clip, precision, patience, workers, cache,
+            cache_size, checkpoint_minutes and tensorboard may be given anew; from Python, an argument that equals its
+            default counts as not given.
 
     Returns:
         What was reached and where it was written.
@@ -184,16 +194,22 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
     from vggtransfer.classification.model import MODEL_FILE, load_classifier, save_classifier
     from vggtransfer.classification.objective import ClassificationObjective, balanced_class_weights
     from vggtransfer.classification.pictures import fingerprint, load_pictures
+    from vggtransfer.classification.prefix import prefix_cache
     from vggtransfer.classification.reporting import announce, conclude, epoch_reporter
     from vggtransfer.data.dataset import PictureDataset
-    from vggtransfer.data.transforms import evaluation_transform, train_transform
+    from vggtransfer.data.fixed_views import augmentation
+    from vggtransfer.data.transforms import evaluation_transform
     from vggtransfer.training.checkpoint import find_checkpoint, load_checkpoint
     from vggtransfer.training.loop import Fit
     from vggtransfer.training.run_directory import create_run_directory, write_recipe
 
     options = fit_options(recipe, session)
     sizes = train_sizes(recipe)
-    (_, augment), *later = [(start, train_transform(recipe["augmentation"], side)) for start, side in sizes]
+    transforms = [
+        (start, augmentation(recipe["augmentation"], side, views=recipe["views"], seed=recipe["seed"]))
+        for start, side in sizes
+    ]
+    (_, augment), *later = transforms
     plain = evaluation_transform(recipe["image_size"])
     pictures = session.on_main(
         lambda: load_pictures(
@@ -236,6 +252,9 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
             "the recipe": fingerprint(fixed_options(recipe)),
         },
         sample_weights=balance[labels] if recipe["sampling"] == "balanced" else None,
+        frozen_part=prefix_cache(
+            recipe, pictures, transforms=transforms, plain=plain, options=options, session=session
+        ),
         pretrained_layers={name: tuple(model.head.get_submodule(name).parameters()) for name in pretrained_layers},
     )
     if state is not None:

@@ -24,6 +24,8 @@ MAY_CHANGE = (
     "precision",
     "patience",
     "workers",
+    "cache",
+    "cache_size",
     "checkpoint_minutes",
     "tensorboard",
 )

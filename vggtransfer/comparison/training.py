@@ -27,7 +27,8 @@ from vggtransfer.comparison.options import MAY_CHANGE, Plan, finetune_recipe, im
 from vggtransfer.comparison.pictures import ComparedPictures
 from vggtransfer.comparison.results import NetworkResult, read_result, write_result
 from vggtransfer.data.dataset import PictureDataset
-from vggtransfer.data.transforms import evaluation_transform, train_transform
+from vggtransfer.data.fixed_views import augmentation
+from vggtransfer.data.transforms import evaluation_transform
 from vggtransfer.errors import TrainingError
 from vggtransfer.training.checkpoint import CHECKPOINT_FILE, find_checkpoint, load_checkpoint
 from vggtransfer.training.contract import DivergedError, EpochRow
@@ -95,7 +96,7 @@ def train_network(
     plan = plan_for(arch, recipe, batch_norm=batch_norm, minimum=minimum)
     parameters, macs = count_parameters(network.model), count_macs(network.model, plan.image_size)
     origin = network.backbone.origin if recipe["weights"] != "none" else f"random ({recipe['initialisation']})"
-    (_, augment), *later = [(start, train_transform(recipe["augmentation"], side)) for start, side in plan.train_sizes]
+    (_, augment), *later = [(start, augmentation(recipe["augmentation"], side)) for start, side in plan.train_sizes]
     identity = _identity(arch, recipe, pictures)
     options = fit_options(_recipe_of(plan, recipe), session)
     print(
@@ -166,7 +167,7 @@ def _recipe_of(plan: Plan, recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _identity(arch: str, recipe: dict[str, Any], pictures: ComparedPictures) -> dict[str, str]:
-    augment = train_transform(recipe["augmentation"], image_size(recipe))  # its steps are those of any size
+    augment = augmentation(recipe["augmentation"], image_size(recipe))  # its steps are those of any size
     return {
         "the network": f"{arch} with {len(pictures.pictures.classes)} classes",
         "the set of pictures": fingerprint(pictures.rows()),

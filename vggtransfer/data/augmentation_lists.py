@@ -13,7 +13,7 @@ from vggtransfer.recipe_files import read_yaml
 Entry: TypeAlias = str | Mapping[str, Any]
 """One line of an augmentation list: a transform's name, or `{name: {argument: value, ...}}`."""
 
-Preset = Literal["none", "shift", "light", "standard", "strong"]
+Preset = Literal["none", "mirror", "crops", "shift", "light", "standard", "strong"]
 PRESET_NAMES: tuple[Preset, ...] = get_args(Preset)
 
 _REFLECT = 4  # cv2.BORDER_REFLECT_101: no black corners

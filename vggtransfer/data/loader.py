@@ -95,7 +95,14 @@ def resolve_workers(workers: int | None, *, device: torch.device, processes: int
     return max(1, min(8, usable_cores() // processes))
 
 
-def to_unit_range(pictures: Tensor, device: torch.device, *, channels_last: bool) -> Tensor:
-    """Moves uint8 pictures to a device as float32 in [0, 1]; bytes travel, floats are made there."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return pictures.to(device, non_blocking=True).to(torch.float32, memory_format=layout).div_(255)
+def network_input(batch: Tensor, device: torch.device, *, channels_last: bool) -> Tensor:
+    """Moves a batch [batch, channels, height, width] to a device; bytes travel, floats are made there.
+
+    Returns:
+        Pictures in uint8 become float32 in [0, 1]; floats, among them maps of a frozen part, stay what they are.
+    """
+    layout = torch.channels_last if channels_last and batch.dim() == 4 else torch.contiguous_format
+    moved = batch.to(device, non_blocking=True)
+    if moved.dtype == torch.uint8:
+        return moved.to(torch.float32, memory_format=layout).div_(255)
+    return moved.contiguous(memory_format=layout)

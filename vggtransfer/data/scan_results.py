@@ -17,7 +17,7 @@ import PIL
 from vggtransfer.cache import cache_folder
 
 # The first number counts changes of our own that make decode_image judge differently.
-_DECODER = f"1 pillow {PIL.__version__} opencv {cv2.__version__}"
+DECODER = f"1 pillow {PIL.__version__} opencv {cv2.__version__}"
 
 
 class FileState(NamedTuple):
@@ -89,7 +89,7 @@ class ScanResults:
         marks = ",".join("?" * len(states))
         query = f"SELECT path, size, modified_ns, sha256, reason FROM results WHERE decoder = ? AND path IN ({marks})"
         try:
-            with closing(self._connection.execute(query, [_DECODER, *(state.path for state in states)])) as rows:
+            with closing(self._connection.execute(query, [DECODER, *(state.path for state in states)])) as rows:
                 return {FileState(*row[:3]): Result(*row[3:]) for row in rows}
         except sqlite3.Error:
             return {}
@@ -101,5 +101,5 @@ class ScanResults:
         with suppress(sqlite3.Error), self._connection:
             self._connection.executemany(
                 "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)",
-                [(*state, _DECODER, result.sha256, result.reason) for state, result in results],
+                [(*state, DECODER, result.sha256, result.reason) for state, result in results],
             )

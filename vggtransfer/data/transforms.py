@@ -40,6 +40,9 @@ from vggtransfer.data.augmentation_lists import (
 from vggtransfer.data.resampling import Picture, centre_square, resize
 from vggtransfer.errors import OptionError, did_you_mean
 
+AUGMENTER = f"albumentations {albumentations.__version__}"
+"""What made an augmented picture; another version may make another one."""
+
 _GROUPS: Mapping[str, type[albumentations.BaseCompose]] = {
     "OneOf": albumentations.OneOf,
     "SomeOf": albumentations.SomeOf,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -13,28 +14,42 @@ from vggtransfer.errors import InputError
 _RANGE_SLACK = 0.25
 
 
-def check_shape(images: Tensor, *, channels: int, poolings: int, minimum: int) -> None:
-    """Checks that pictures are a batch [batch, channels, height, width] with sides of at least `minimum`.
+@dataclass(frozen=True)
+class InputShape:
+    """What an encoder can take.
 
-    Raises:
-        InputError: They are not.
+    Attributes:
+        channels: Channels of the pictures.
+        poolings: How many poolings they will pass.
+        minimum: Their shorter side at least, in pixels.
     """
-    if images.dim() != 4:
-        raise InputError(
-            f"expected a batch [batch, {channels}, height, width], got shape {list(images.shape)}; "
-            "add a batch axis to a single picture with images[None]"
-        )
-    if images.shape[1] != channels:
-        hint = "; channels come before height and width" if images.shape[3] == channels else ""
-        raise InputError(
-            f"expected {channels} channels, got shape {list(images.shape)}{hint} "
-            f"(VGGEncoder(in_channels={images.shape[1]}) builds a network for {images.shape[1]})"
-        )
-    if min(images.shape[2], images.shape[3]) < minimum:
-        raise InputError(
-            f"pictures of {images.shape[2]}x{images.shape[3]} do not survive {poolings} poolings: "
-            f"the minimum is {minimum}x{minimum}; use larger pictures, a smaller depth or earlier layers"
-        )
+
+    channels: int
+    poolings: int
+    minimum: int
+
+    def check(self, images: Tensor) -> None:
+        """Checks that pictures are a batch [batch, channels, height, width] with sides of at least `minimum`.
+
+        Raises:
+            InputError: They are not.
+        """
+        if images.dim() != 4:
+            raise InputError(
+                f"expected a batch [batch, {self.channels}, height, width], got shape {list(images.shape)}; "
+                "add a batch axis to a single picture with images[None]"
+            )
+        if images.shape[1] != self.channels:
+            hint = "; channels come before height and width" if images.shape[3] == self.channels else ""
+            raise InputError(
+                f"expected {self.channels} channels, got shape {list(images.shape)}{hint} "
+                f"(VGGEncoder(in_channels={images.shape[1]}) builds a network for {images.shape[1]})"
+            )
+        if min(images.shape[2], images.shape[3]) < self.minimum:
+            raise InputError(
+                f"pictures of {images.shape[2]}x{images.shape[3]} do not survive {self.poolings} poolings: "
+                f"the minimum is {self.minimum}x{self.minimum}; use larger pictures, a smaller depth or earlier layers"
+            )
 
 
 def check_range(images: Tensor, *, normalize: bool) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vggtransfer.encoder.architectures import Architecture, architecture
 from vggtransfer.encoder.freezing import parse_unfreeze
 from vggtransfer.encoder.input_channels import adapt_first_layer, adapt_preprocessing
-from vggtransfer.encoder.input_check import check_range, check_shape
+from vggtransfer.encoder.input_check import InputShape, check_range
 from vggtransfer.encoder.layers import FreezableBatchNorm2d, build_layers, is_hooked, layer_strides
 from vggtransfer.encoder.preprocessing import TORCHVISION
 from vggtransfer.encoder.weights import load_weights
@@ -78,7 +78,7 @@ class VGGEncoder(nn.Module):
             raise OptionError(f"output_stride={output_stride} is not possible: use 8, 16 or 32")
         self.architecture = architecture(arch, in_channels=in_channels, depth=depth)
         parse_unfreeze(unfreeze, self.architecture)
-        self.layers = _checked_names(unet_layers(self.architecture) if layers is None else layers, self.architecture)
+        self.layers = checked_layers(unet_layers(self.architecture) if layers is None else layers, self.architecture)
         self.output_stride = output_stride
         self.normalize = normalize
         strides = layer_strides(self.architecture, output_stride)
@@ -114,7 +114,7 @@ class VGGEncoder(nn.Module):
             OptionError: A name that this encoder does not have.
             InputError: As for `forward`.
         """
-        names = _checked_names(layers, self.architecture)
+        names = checked_layers(layers, self.architecture)
         taps = self._run(images, list(names))
         return {name: taps[name] for name in names}
 
@@ -180,12 +180,15 @@ class VGGEncoder(nn.Module):
         return taps
 
     def _check(self, images: Tensor, wanted: list[str]) -> None:
-        poolings = max(self.architecture.layer(name).block - (not name.startswith("pool")) for name in wanted)
-        minimum = min(2**poolings, self.output_stride)
-        check_shape(images, channels=self.mean.shape[1], poolings=poolings, minimum=minimum)
+        self.input_shape(wanted).check(images)
         if not self._range_checked and not torch.compiler.is_compiling():
             check_range(images, normalize=self.normalize)
             self._range_checked = True
+
+    def input_shape(self, layers: Iterable[str]) -> InputShape:
+        """What pictures must be to reach the deepest of some layers."""
+        poolings = max(self.architecture.layer(name).block - (not name.startswith("pool")) for name in layers)
+        return InputShape(channels=self.mean.shape[1], poolings=poolings, minimum=min(2**poolings, self.output_stride))
 
     def _initialise(self) -> None:
         for module in self.trunk.values():
@@ -223,7 +226,12 @@ def unet_layers(architecture: Architecture) -> tuple[str, ...]:
     return (*before, layers[-1].name)
 
 
-def _checked_names(names: Iterable[str], architecture: Architecture) -> tuple[str, ...]:
+def checked_layers(names: Iterable[str], architecture: Architecture) -> tuple[str, ...]:
+    """Returns the names as a tuple.
+
+    Raises:
+        OptionError: The architecture lacks one, one stands there twice, or there are none.
+    """
     if isinstance(names, str):
         raise OptionError(f"layers='{names}' is a single string; write layers=['{names}']")
     chosen = tuple(architecture.layer(name).name for name in names)

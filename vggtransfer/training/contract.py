@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from vggtransfer.data.loader import Key
 from vggtransfer.errors import TrainingError
 from vggtransfer.training.optimizer_names import OptimizerName
 from vggtransfer.training.schedule import Stage
@@ -69,6 +70,41 @@ class Backbone(Protocol):
 
     def blocks(self) -> Sequence[Sequence[nn.Parameter]]:
         """Returns the parameters of each block, frozen or not, from the first block to the last."""
+        ...
+
+
+class Rest(Protocol):
+    """What is left to train of a model whose frozen part has been computed already."""
+
+    def rest_of(self, model: Any, /) -> nn.Module:
+        """The layers of a model behind its frozen part; the model's own, not copies."""
+        ...
+
+    def train_batches(self, batches: Sequence[list[Key]], /) -> Iterator[list[Tensor]]:
+        """Yields (input of these layers, targets, indices) for batches of (epoch, index)."""
+        ...
+
+    def validation_batches(self, batches: Sequence[list[Key]], /) -> Iterator[list[Tensor]]:
+        """The same for validation."""
+        ...
+
+
+class FrozenPart(Protocol):
+    """Spares the loop what a frozen part would compute again and again."""
+
+    def stage(self, epoch: int, /) -> int:
+        """Number of the stage that an epoch (from 0) belongs to; `enter` is called at the beginning of each."""
+        ...
+
+    def enter(self, epoch: int, model: Any, /, *, average: Any, stopped: Callable[[], bool]) -> Rest | None:
+        """Makes ready for the epochs to come; None if they take the whole model and pictures.
+
+        Args:
+            epoch: From 0.
+            model: As it trains now.
+            average: Its moving average, if that is what is validated.
+            stopped: Whether the run is to end.
+        """
         ...
 
 

@@ -28,6 +28,9 @@ class StopRequest:
     signal_number: int | None = None
     time: float = 0.0
 
+    def is_made(self) -> bool:
+        return self.signal_number is not None
+
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:

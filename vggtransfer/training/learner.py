@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from vggtransfer.data.loader import to_unit_range
+from vggtransfer.data.loader import network_input
 from vggtransfer.encoder.precision import autocast
-from vggtransfer.training.contract import Backbone, FitOptions, Objective
+from vggtransfer.training.contract import Backbone, FitOptions, Objective, Rest
 from vggtransfer.training.optimizer import build_optimizer, carry_state, parameter_groups
 from vggtransfer.training.sampling import keyed_seed
 from vggtransfer.training.schedule import learning_rate_factor
@@ -47,7 +47,8 @@ class Learner:
 
     Attributes:
         model: The plain model, whose weights count.
-        forward_model: The same, compiled if asked for.
+        part: What of it is fed: the model, or the layers behind its frozen part.
+        average: The same of the moving average; of the model if there is none.
         optimizer: Of the present freezing policy.
         ema: Moving average of the model, or None.
     """
@@ -67,12 +68,11 @@ class Learner:
         self.steps_per_epoch, self.pretrained_layers = steps_per_epoch, pretrained_layers
         layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.model = model.to(session.device, memory_format=layout)  # type: ignore[call-overload]
-        self.forward_model = cast(nn.Module, torch.compile(self.model)) if options.compile else self.model
         self.ema = self._average() if options.ema else None
         self.scaler = torch.amp.GradScaler(session.device.type, enabled=options.precision == torch.float16)
         encoder.unfreeze(options.stages[0].value)
         self.optimizer = self._optimizer()
-        self.wrapped = session.wrap(self.forward_model)
+        self.feed(None)
 
     @property
     def best(self) -> nn.Module:
@@ -85,7 +85,17 @@ class Learner:
         self.encoder.unfreeze(policy)
         self.optimizer = self._optimizer()
         carry_state(previous, self.optimizer)
-        self.wrapped = self.session.wrap(self.forward_model)
+
+    def feed(self, rest: Rest | None) -> None:
+        """Chooses what the batches to come are for: the layers that are left, or the whole model.
+
+        Also to be called after the set of trainable parameters has changed.
+        """
+        part = self.model if rest is None else rest.rest_of(self.model)
+        self.part = cast(nn.Module, torch.compile(part)) if self.options.compile else part
+        averaged = self.best if rest is None else rest.rest_of(self.best)
+        self.average = self.part if self.ema is None else averaged
+        self.wrapped = self.session.wrap(self.part)
 
     def step(self, batches: Iterator[list[Tensor]], *, epoch: int, number: int, flags: tuple[bool, ...]) -> StepResult:
         """Makes one optimizer step, the `number`-th of its epoch.
@@ -136,7 +146,7 @@ class Learner:
         sums = torch.zeros(3, device=device)
         for number in range(1, options.accumulate + 1):
             pictures, targets, _ = next(batches)
-            images = to_unit_range(pictures, device, channels_last=options.channels_last)
+            images = network_input(pictures, device, channels_last=options.channels_last)
             averaging = number == options.accumulate
             with contextlib.nullcontext() if averaging else self.session.without_averaging(self.wrapped):
                 with autocast(device, options.precision):
@@ -171,7 +181,6 @@ class Learner:
             self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
-        self.wrapped = self.session.wrap(self.forward_model)
 
     def _average(self) -> Any:
         from timm.utils.model_ema import ModelEmaV3  # a second to import; few runs need it

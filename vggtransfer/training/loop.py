@@ -15,14 +15,23 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vggtransfer.data.loader import Batches, ordered_batches, picture_loader, stop_workers, to_unit_range
+from vggtransfer.data.loader import Batches, network_input, ordered_batches, picture_loader, stop_workers
 from vggtransfer.encoder.precision import autocast
 from vggtransfer.errors import TrainingError
+from vggtransfer.progress_bar import ProgressBar
 from vggtransfer.training.checkpoint import CHECKPOINT_FILE, save_checkpoint
-from vggtransfer.training.contract import Backbone, DivergedError, EpochRow, FitOptions, Objective, Progress
+from vggtransfer.training.contract import (
+    Backbone,
+    DivergedError,
+    EpochRow,
+    FitOptions,
+    FrozenPart,
+    Objective,
+    Progress,
+    Rest,
+)
 from vggtransfer.training.interruption import StopRequest, TrainingInterrupted, stop_requests
 from vggtransfer.training.learner import Learner, NotFiniteError, StepResult
-from vggtransfer.training.progress_bar import EpochBar
 from vggtransfer.training.run_directory import write_rows
 from vggtransfer.training.sampling import batch_geometry, epoch_order, epoch_passes
 from vggtransfer.training.schedule import stage_at
@@ -46,6 +55,7 @@ class Fit:
         identity: What a checkpoint must have in common with this run to be resumed, by name.
         sample_weights: Weights [len(train)] of a balanced draw; None shuffles.
         pretrained_layers: Parameters outside the encoder that train at the backbone's rate, by layer.
+        frozen_part: Spares the loop what the frozen part of the model would compute again and again.
         command: The command that trains, for messages that say how to go on.
         resume_from: What its `--resume` takes, for these messages; default: `run`.
     """
@@ -66,6 +76,7 @@ class Fit:
         identity: dict[str, str],
         sample_weights: Tensor | None = None,
         pretrained_layers: Mapping[str, tuple[nn.Parameter, ...]] = MappingProxyType({}),
+        frozen_part: FrozenPart | None = None,
         command: str = "finetune",
         resume_from: Path | None = None,
     ) -> None:
@@ -73,7 +84,9 @@ class Fit:
         self.options, self.session, self.run_directory = options, session, run
         self.encoder, self.objective = encoder, objective
         self.save_model, self.after_epoch, self.identity = save_model, after_epoch, identity
-        self.sample_weights = sample_weights
+        self.sample_weights, self.frozen_part = sample_weights, frozen_part
+        self.rest: Rest | None = None
+        self.stage: tuple[str, int | None] | None = None
         self.train_count, self.validation_count = len(train), len(validation)  # type: ignore[arg-type]
         self.pass_size, self.steps_per_epoch = batch_geometry(
             self.train_count,
@@ -95,7 +108,10 @@ class Fit:
         self.train_batches = Batches()
         self.train_loader = picture_loader(train, self.train_batches, workers=options.workers, pin_memory=pin)
         share = ordered_batches(self.validation_count, self.pass_size, rank=session.rank, processes=session.processes)
-        self.validation_loader = picture_loader(validation, Batches(share), workers=options.workers, pin_memory=pin)
+        self.validation_batches = Batches(share)
+        self.validation_loader = picture_loader(
+            validation, self.validation_batches, workers=options.workers, pin_memory=pin
+        )
 
     def resume(self, state: dict[str, Any]) -> None:
         """Takes up the run where a checkpoint left it.
@@ -130,15 +146,33 @@ class Fit:
         try:
             with stop_requests() as request:
                 while self.progress.epoch < self.options.epochs and not self._has_lost_patience():
-                    policy = stage_at(self.options.stages, self.progress.epoch).value
-                    if policy != self.encoder.unfreeze_policy:
-                        self.learner.unfreeze(policy)
+                    self._begin_epoch(request)
                     self._train_epoch(request)
                     self._end_epoch(*self._validate(request))
         finally:
             stop_workers(self.train_loader)
             stop_workers(self.validation_loader)
         return self.progress
+
+    def _begin_epoch(self, request: StopRequest) -> None:
+        """Where a stage begins: applies its freezing policy, and finds out what of the model is left to run."""
+        epoch, learner, frozen_part = self.progress.epoch, self.learner, self.frozen_part
+        policy = stage_at(self.options.stages, epoch).value
+        stage = policy, None if frozen_part is None else frozen_part.stage(epoch)
+        if stage == self.stage:
+            return
+        if policy != self.encoder.unfreeze_policy:
+            learner.unfreeze(policy)
+        if frozen_part is not None:
+            for loader in (self.train_loader, self.validation_loader):
+                stop_workers(loader)
+            average = None if learner.ema is None else learner.best
+            self.rest = frozen_part.enter(epoch, learner.model, average=average, stopped=request.is_made)
+            if self._any(request.is_made()):
+                self._save()
+                self._stop(request)
+        learner.feed(self.rest)
+        self.stage = stage
 
     def _train_epoch(self, request: StopRequest) -> None:
         progress, options = self.progress, self.options
@@ -151,14 +185,14 @@ class Fit:
             processes=self.session.processes,
         )
         self.train_batches.keys = passes[progress.step * options.accumulate : self.steps_per_epoch * options.accumulate]
-        batches = iter(self.train_loader)
+        batches = iter(self.train_loader) if self.rest is None else self.rest.train_batches(self.train_batches.keys)
         title = f"epoch {progress.epoch + 1}/{options.epochs}"
         last_saved = time.monotonic()
-        with EpochBar(title, steps=self.steps_per_epoch, done=progress.step, shown=self.session.is_main) as bar:
+        with ProgressBar(title, steps=self.steps_per_epoch, done=progress.step, shown=self.session.is_main) as bar:
             while progress.step < self.steps_per_epoch:
                 began = time.monotonic()
                 overdue = began - last_saved > 60 * options.checkpoint_minutes
-                result = self._step(batches, request.signal_number is not None, overdue)
+                result = self._step(batches, request.is_made(), overdue)
                 stop, save = result.flags
                 progress.step += 1
                 for place, value in enumerate((result.loss, result.right, result.seen, time.monotonic() - began)):
@@ -189,21 +223,22 @@ class Fit:
         """Returns (loss, accuracy) of the model that would be saved, every sample counted once."""
         self.session.share_buffers(self.learner.model)
         self.session.share_buffers(self.learner.best)
-        model = self.learner.forward_model if self.learner.ema is None else self.learner.best
-        model.eval()
+        model = self.learner.average.eval()
+        keys = self.validation_batches.keys
+        batches = self.validation_loader if self.rest is None else self.rest.validation_batches(keys)
         sums = torch.zeros(2, device=self.session.device)
         common = self.validation_count // (self.pass_size * self.session.processes)  # batches that all processes have
         shown = self.session.is_main
-        with torch.inference_mode(), EpochBar("validating", steps=len(self.validation_loader), shown=shown) as bar:
-            for number, (pictures, targets, _) in enumerate(self.validation_loader):
-                images = to_unit_range(pictures, self.session.device, channels_last=self.options.channels_last)
+        with torch.inference_mode(), ProgressBar("validating", steps=len(keys), shown=shown) as bar:
+            for number, (pictures, targets, _) in enumerate(batches):
+                images = network_input(pictures, self.session.device, channels_last=self.options.channels_last)
                 with autocast(self.session.device, self.options.precision):
                     loss, right = self.objective.validation(
                         model, images, targets.to(self.session.device, non_blocking=True)
                     )
                 sums += torch.stack([loss.float(), right])
                 bar.advance()
-                if number < common and self._any(request.signal_number is not None):
+                if number < common and self._any(request.is_made()):
                     self._save()
                     self._stop(request)
         loss_sum, right_sum = self.session.sum(sums).tolist()

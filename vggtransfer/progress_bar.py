@@ -1,4 +1,4 @@
-"""The bar that moves while an epoch is trained or validated."""
+"""The bar that moves while pictures go by."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class EpochBar:
+class ProgressBar:
     """Shows progress, figures and time left of one pass over the pictures, on standard error; gone at its end.
 
     Nothing is drawn where standard error is not a terminal.
@@ -38,5 +38,5 @@ class EpochBar:
     ) -> None:
         self._progress.stop()
 
-    def advance(self, figures: str = "") -> None:
-        self._progress.update(self._task, advance=1, figures=figures)
+    def advance(self, figures: str = "", *, steps: int = 1) -> None:
+        self._progress.update(self._task, advance=steps, figures=figures)

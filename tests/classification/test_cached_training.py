@@ -1,0 +1,251 @@
+"""`finetune --cache`: the same training with less arithmetic."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vggtransfer.cache import cache_folder
+from vggtransfer.classification.recipe import finetune
+from vggtransfer.data.dataset import PictureDataset
+from vggtransfer.errors import OptionError, TrainingError
+from vggtransfer.features.frozen_prefix import FrozenPrefix
+from vggtransfer.training.checkpoint import load_checkpoint
+from vggtransfer.training.interruption import TrainingInterrupted
+from vggtransfer.training.loop import Fit
+
+SETTINGS: dict[str, Any] = {
+    "arch": "vgg16_bn_x0_25",
+    "weights": "embedded",
+    "unfreeze": "block5",
+    "image_size": 32,
+    "augmentation": "mirror",
+    "epochs": 3,
+    "batch_size": 4,
+    "lr": 3e-3,
+    "precision": "fp32",
+    "workers": 0,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path, write_colours: Callable[..., list[Path]]) -> Path:
+    write_colours(tmp_path / "data" / "train", count=4)
+    write_colours(tmp_path / "data" / "val", count=2, seed=1)
+    return tmp_path / "data"
+
+
+def losses(run: Path) -> list[float]:
+    rows = csv.DictReader((run / "metrics.csv").read_text(encoding="utf-8").splitlines())
+    return [float(row[name]) for row in rows for name in ("train_loss", "val_loss")]
+
+
+@pytest.fixture
+def count_pictures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts in its only element how many pictures are decoded for training and validation."""
+    count = [0]
+    original = PictureDataset.__getitem__
+
+    def counting(self: PictureDataset, key: Any) -> Any:
+        count[0] += 1
+        return original(self, key)
+
+    monkeypatch.setattr(PictureDataset, "__getitem__", counting)
+    return count
+
+
+@pytest.mark.parametrize("where", ["disk", "memory"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"augmentation": "none"},
+        {},
+        {"augmentation": "standard", "views": 3},
+        {"unfreeze": "none", "head": "mlp"},
+        {"unfreeze": "none block5@1 block4-block5@2"},
+        {"unfreeze": "none", "ema": 0.5, "sampling": "balanced", "accumulate": 2},
+    ],
+    ids=lambda changes: ",".join(map(str, changes.values())) or "mirror",
+)
+def test_cached_and_uncached_runs_give_the_same_losses(
+    data: Path, tmp_path: Path, changes: dict[str, Any], where: str
+) -> None:
+    settings = {**SETTINGS, **changes}
+    finetune(data, **settings, cache="off", out=tmp_path / "off")
+    finetune(data, **settings, cache=where, out=tmp_path / "on")
+    assert losses(tmp_path / "on") == pytest.approx(losses(tmp_path / "off"), rel=1e-5)
+    assert len(set(losses(tmp_path / "off"))) > 3  # something has been learnt
+
+
+def test_crops_are_exact_but_for_the_border(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {**SETTINGS, "augmentation": "crops", "image_size": 64, "unfreeze": "none"}
+    finetune(data, **settings, cache="off", out=tmp_path / "off")
+    finetune(data, **settings, cache="memory", out=tmp_path / "on")
+    assert "cache: in memory; relu5_3 in fp32 for 2 views" in capsys.readouterr().out
+    assert losses(tmp_path / "on") == pytest.approx(losses(tmp_path / "off"), rel=0.05)
+
+
+def test_each_view_of_a_picture_is_computed_once_and_found_by_the_next_run(
+    data: Path, tmp_path: Path, count_pictures: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    finetune(data, **SETTINGS, cache="disk", out=tmp_path / "1")
+    report = 8 + 0  # the report scores the validation pictures with the saved model
+    assert count_pictures[0] == 2 * 16 + 8 + report
+    assert "pool4 in fp32 for 2 views of each training picture" in capsys.readouterr().out
+    count_pictures[0] = 0
+    finetune(data, **{**SETTINGS, "lr": 1e-3, "epochs": 5}, cache="disk", out=tmp_path / "2")
+    assert count_pictures[0] == report
+    assert "100% of them found" in capsys.readouterr().out
+    for changes in ({"image_size": 48}, {"unfreeze": "block4-block5"}, {"cache_precision": "bf16"}):
+        count_pictures[0] = 0
+        finetune(data, **{**SETTINGS, **changes}, cache="disk", out=tmp_path / str(changes))
+        assert count_pictures[0] == 2 * 16 + 8 + report, changes
+
+
+def test_a_changed_picture_is_computed_anew(
+    data: Path, tmp_path: Path, count_pictures: list[int], write_colours: Callable[..., list[Path]]
+) -> None:
+    finetune(data, **SETTINGS, cache="disk", out=tmp_path / "1")
+    (data / "train" / "red" / "0.png").rename(data / "train" / "red" / "renamed.png")
+    write_colours(data / "train", count=1, colours=["blue"], seed=7)
+    count_pictures[0] = 0
+    finetune(data, **SETTINGS, cache="disk", out=tmp_path / "2")
+    assert count_pictures[0] == 2 + 8
+
+
+@pytest.mark.parametrize("where", ["disk", "memory"])
+def test_stopping_and_resuming_changes_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Stops while maps are computed, in the middle of an epoch, and in the second stage."""
+    settings = {**SETTINGS, "unfreeze": "none block5@1"}
+    finetune(data, **settings, cache=where, out=tmp_path / "whole")
+    monkeypatch.setenv("VGGTRANSFER_CACHE", str(tmp_path / "cache"))  # with nothing in it yet
+    calls = 0
+    compute, step = FrozenPrefix.__call__, Fit._step
+
+    def interrupting(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls in (4, 20, 40):
+                os.kill(os.getpid(), signal.SIGINT)
+            return original(*arguments)
+
+        return call
+
+    monkeypatch.setattr(FrozenPrefix, "__call__", interrupting(compute))
+    monkeypatch.setattr(Fit, "_step", interrupting(step))
+    with pytest.raises(TrainingInterrupted, match="--resume"):
+        finetune(data, **settings, cache=where, out=tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run")["progress"]["epoch"] == 0
+    for _ in range(2):
+        with pytest.raises(TrainingInterrupted, match="--resume"):
+            finetune(resume=tmp_path / "run")
+    finetune(resume=tmp_path / "run")
+    whole, run = (load_checkpoint(tmp_path / name)["model"] for name in ("whole", "run"))
+    assert [name for name in whole if not torch.equal(whole[name], run[name])] == []
+
+
+def test_resuming_elsewhere_may_keep_maps_or_not(data: Path, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "epochs": 2}
+    finetune(data, **settings, cache="off", out=tmp_path / "run")
+    finetune(resume=tmp_path / "run", epochs=3, cache="memory")
+    finetune(data, **settings, cache="memory", out=tmp_path / "other")
+    finetune(resume=tmp_path / "other", epochs=3, cache="off")
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "other"), rel=1e-5)
+
+
+def test_bad_pictures_are_left_out_and_a_picture_that_goes_bad_later_is_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "train" / "red" / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    finetune(data, **SETTINGS, cache="disk", out=tmp_path / "run")
+    assert "bad.jpg" in (tmp_path / "run" / "bad_images.csv").read_text()
+    finetune(data, **SETTINGS, cache="off", out=tmp_path / "off")
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "off"), rel=1e-5)
+
+
+def test_auto_says_what_it_does_and_why(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(**changes: Any) -> str:
+        finetune(data, **{**SETTINGS, "epochs": 1, **changes}, out=tmp_path / str(len(list(tmp_path.iterdir()))))
+        return " ".join(re.findall(r"^cache: .*$", capsys.readouterr().out, flags=re.MULTILINE))
+
+    assert "cache: on disk; pool4 in fp32 for one view" in said(augmentation="none", epochs=9)
+    assert "of the arithmetic, and maps to read" in said(augmentation="light", views=9)
+    assert "light makes new pictures in every epoch; --augmentation mirror" in said(augmentation="light")
+    assert "nothing is frozen" in said(unfreeze="all")
+    assert "cache: in memory" in said(augmentation="none", epochs=9, cache_size=0.0, unfreeze="none")
+    assert said(mixup=0.2) == ""
+    assert said(cache="off") == ""
+
+
+def test_an_average_that_still_follows_its_old_weights_is_not_taken_for_frozen(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**SETTINGS, "unfreeze": "all block5@2", "ema": 0.9, "epochs": 4}
+    finetune(data, **settings, cache="memory", out=tmp_path / "on")
+    assert "moving average" in capsys.readouterr().out
+    finetune(data, **settings, cache="off", out=tmp_path / "off")
+    assert losses(tmp_path / "on") == losses(tmp_path / "off")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"augmentation": "light"}, "--cache disk is not possible: light makes new pictures in every epoch"),
+        ({"mixup": 0.2}, "--cache disk is not possible: mixup"),
+        ({"cache_size": 0.00001}, r"--cache disk is not possible: 81.9 kB of maps have no room \(--cache-size allows"),
+        ({"augmentation": "mirror", "views": 2}, "--views 2 is not for the augmentation 'mirror'"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(data: Path, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        finetune(data, **{**SETTINGS, **changes}, cache="disk", out=tmp_path / "run")
+
+
+def test_a_full_disk_is_told_in_one_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vggtransfer.features import map_store
+
+    def full(path: Path) -> Any:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(map_store, "write_atomically", full)
+    with pytest.raises(TrainingError, match=r"cannot write maps to .*No space left on device; make room"):
+        finetune(data, **SETTINGS, cache="disk", out=tmp_path / "run")
+
+
+def test_two_processes_share_the_work(data: Path, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "arch": "vgg11", "weights": "none", "dropout": 0.0, "optimizer": "sgd", "cache": "disk"}
+    words = [str(word) for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    finished = subprocess.run(
+        [*launcher, "vggtransfer", "finetune", "--data", str(data), "--out", str(tmp_path / "two"), *words],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert finished.stdout.count("cache: on disk") == 1
+    stores = list((cache_folder() / "maps").iterdir())
+    keys = [
+        (path.name.partition("-")[0], path.stat().st_size // 34) for path in (cache_folder() / "maps").rglob("*.keys")
+    ]
+    assert len(stores) == 2
+    assert sum(count for _, count in keys) == 2 * 16 + 8
+    assert len({process for process, _ in keys}) == 2
+    finetune(data, **{**settings, "cache": "off"}, out=tmp_path / "one")
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=2e-4)

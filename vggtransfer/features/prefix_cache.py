@@ -1,0 +1,291 @@
+"""Training on the maps of a model's frozen part, computed once for every view instead of in every epoch."""
+
+from __future__ import annotations
+
+import bisect
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from vggtransfer.data.dataset import PictureTransform
+from vggtransfer.data.fixed_views import SHIFT, FixedViews
+from vggtransfer.data.folders import Sample
+from vggtransfer.data.loader import Key
+from vggtransfer.errors import OptionError, TrainingError
+from vggtransfer.features.cache_plan import CacheMode, Decision, Work, decide
+from vggtransfer.features.cached_pictures import CachedPictures, maps_folder
+from vggtransfer.features.frozen_prefix import (
+    FrozenPrefix,
+    LayeredModel,
+    Suffix,
+    count_macs,
+    frozen_length,
+    length_at_stride,
+    prefix_digest,
+)
+from vggtransfer.features.map_format import storage_of
+from vggtransfer.features.map_store import make_room
+
+T = TypeVar("T")
+CacheStorage = Literal["auto", "fp32", "bf16", "int8"]
+
+
+class Processes(Protocol):
+    """Those that train together, see `vggtransfer.training.session.Session`."""
+
+    rank: int
+    processes: int
+    device: torch.device
+
+    def on_main(self, work: Callable[[], T], /) -> T:
+        """Does something in the main process alone and returns its result in all of them."""
+        ...
+
+    def wait(self) -> None:
+        """Waits until all processes have come here."""
+        ...
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """How to keep maps.
+
+    Attributes:
+        mode: Where.
+        storage: In which number format; `"auto"` is the compute type, which loses nothing.
+        bytes: What all maps on disk together may take.
+        epochs: Of the run.
+        batch_size: Pictures per batch while maps are computed.
+        workers: Processes that load pictures meanwhile.
+        compute_type: Of the frozen part.
+        seed: Of the run.
+    """
+
+    mode: CacheMode
+    storage: CacheStorage
+    bytes: int
+    epochs: int
+    batch_size: int
+    workers: int
+    compute_type: torch.dtype
+    seed: int
+
+
+@dataclass(frozen=True)
+class CachedStage:
+    """What takes the place of the model and its pictures while a stage lasts.
+
+    Attributes:
+        length: How many layers of the model have been computed already.
+        train: Training pictures.
+        validation: Validation pictures.
+        pin: Whether a GPU is to fetch the maps.
+    """
+
+    length: int
+    train: CachedPictures
+    validation: CachedPictures
+    pin: bool
+
+    def rest_of(self, model: LayeredModel) -> nn.Module:
+        """The layers that take the maps; the model's own, not copies."""
+        return Suffix(model, self.length)
+
+    def train_batches(self, batches: Sequence[list[Key]]) -> Iterator[list[Tensor]]:
+        """Yields (maps, labels, indices) for batches of (epoch, index)."""
+        return self.train.batches(batches, pin=self.pin)
+
+    def validation_batches(self, batches: Sequence[list[Key]]) -> Iterator[list[Tensor]]:
+        """Yields (maps, labels, indices) for batches of (epoch, index)."""
+        return self.validation.batches(batches, pin=self.pin)
+
+
+class PrefixCache:
+    """Finds out, stage by stage, whether the maps of the frozen part are worth keeping, and keeps them.
+
+    A stage ends where the freezing policy or the augmentation changes. On disk, maps outlast the run: they are found
+    again by the content of the picture file, the weights of the frozen part, the view, the number formats and the
+    versions of what decodes, augments and computes.
+
+    Args:
+        train: Training pictures.
+        validation: Validation pictures.
+        hashes: SHA-256 of each picture file.
+        transforms: Of the training pictures, each with the epoch (from 0) from which on it holds.
+        plain: Of the validation pictures.
+        policies: Epochs (from 0) from which on another freezing policy holds.
+        options: How to keep maps.
+        session: The processes that train.
+
+    Raises:
+        OptionError: Maps are to be kept, but the augmentation has no fixed number of views.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: Sequence[Sample],
+        validation: Sequence[Sample],
+        hashes: Mapping[Path, str],
+        transforms: Sequence[tuple[int, PictureTransform]],
+        plain: FixedViews,
+        policies: Sequence[int],
+        options: CacheOptions,
+        session: Processes,
+    ) -> None:
+        self._splits, self._hashes = (tuple(train), tuple(validation)), hashes
+        self._transforms, self._plain = tuple(transforms), plain
+        self._borders = sorted({*policies, *(start for start, _ in transforms), options.epochs})
+        self._options, self._session = options, session
+        self._endless = next((views for _, views in transforms if not isinstance(views, FixedViews)), None)
+        if self._endless is not None and options.mode in ("memory", "disk"):
+            raise OptionError(f"--cache {options.mode} is not possible: {self._why_endless()}")
+
+    def stage(self, epoch: int) -> int:
+        """Number of the stage that an epoch (from 0) belongs to."""
+        return bisect.bisect_right(self._borders, epoch)
+
+    def enter(
+        self, epoch: int, model: LayeredModel, *, average: LayeredModel | None, stopped: Callable[[], bool]
+    ) -> CachedStage | None:
+        """Makes ready for the stage that an epoch belongs to; all processes come here together.
+
+        Args:
+            epoch: From 0.
+            model: As it trains in this stage.
+            average: Its moving average, if that is what is validated.
+            stopped: Tells that the run is to end; maps computed so far are kept.
+
+        Returns:
+            What is to be trained in place of the model, or None if the stage goes without.
+
+        Raises:
+            OptionError: What was asked for has no room.
+            TrainingError: Maps cannot be written.
+            BadImageError: A picture cannot be decoded any more.
+        """
+        if self._options.mode == "off":
+            return None
+        views = next(views for start, views in reversed(self._transforms) if start <= epoch)
+        if not isinstance(views, FixedViews):
+            self._without(self._why_endless())
+            return None
+        length = frozen_length(model)
+        if views.square_side > views.image_size:
+            length = length_at_stride(model, length, SHIFT)
+        if length == 0:
+            self._without("nothing is frozen before the first layer that trains")
+            return None
+        if average is not None and prefix_digest(average, length) != prefix_digest(model, length):
+            self._without("the moving average of what is frozen still follows what it was")
+            return None
+        prefix = FrozenPrefix(model, length, device=self._session.device, compute_type=self._options.compute_type)
+        parts = [
+            self._part(samples, prefix, of) for samples, of in zip(self._splits, (views, self._plain), strict=True)
+        ]
+        work = self._work(epoch, model, length, views, parts)
+        decision = self._session.on_main(lambda: self._decide(work, parts))
+        if decision.where == "off" and self._options.mode != "auto":
+            raise OptionError(f"--cache {self._options.mode} is not possible: {decision.reason}")
+        if decision.where == "off":
+            self._without(decision.reason)
+            return None
+        squares = f"{views.squares} views" if views.squares > 1 else "one view"
+        place = "on disk" if decision.where == "disk" else "in memory"
+        kind = parts[0].format.storage
+        self._say(
+            f"cache: {place}", f"{prefix.last} in {kind} for {squares} of each training picture, {decision.reason}"
+        )
+        self._fill(parts, on_disk=decision.where == "disk", stopped=stopped)
+        return None if stopped() else CachedStage(length, parts[0], parts[1], pin=self._session.device.type == "cuda")
+
+    def _part(self, samples: Sequence[Sample], prefix: FrozenPrefix, views: FixedViews) -> CachedPictures:
+        options = self._options
+        return CachedPictures(
+            samples,
+            hashes=self._hashes,
+            views=views,
+            prefix=prefix,
+            storage=storage_of(options.compute_type) if options.storage == "auto" else options.storage,
+            compute_type=options.compute_type,
+            seed=options.seed,
+        )
+
+    def _work(
+        self, epoch: int, model: LayeredModel, length: int, views: FixedViews, parts: Sequence[CachedPictures]
+    ) -> Work:
+        layers = [layer for _, layer in model.layers()]
+        encoder = model.encoder
+        picture = encoder.mean.new_zeros(1, encoder.mean.shape[1], views.image_size, views.image_size)
+        frozen, rest = count_macs(layers[:length], layers[length:], picture)
+        return Work(
+            epochs=self._borders[self.stage(epoch)] - epoch,
+            train_pictures=len(parts[0]),
+            validation_pictures=len(parts[1]),
+            squares=views.squares,
+            square_scale=(views.square_side / views.image_size) ** 2,
+            frozen_macs=frozen,
+            other_macs=rest,
+            row_bytes=parts[1].format.row_bytes,
+        )
+
+    def _decide(self, work: Work, parts: Sequence[CachedPictures]) -> Decision:
+        root = maps_folder()
+        there = next(folder for folder in (root, *root.parents) if folder.is_dir())
+        kept = [part.kept_on_disk() for part in parts] if self._options.mode != "memory" else [0.0, 0.0]
+        return decide(
+            self._options.mode,
+            work,
+            kept=min(kept),
+            free_memory=psutil.virtual_memory().available,
+            free_disk=shutil.disk_usage(there).free,
+            cache_bytes=self._options.bytes,
+            processes=self._session.processes,
+        )
+
+    def _fill(self, parts: Sequence[CachedPictures], *, on_disk: bool, stopped: Callable[[], bool]) -> None:
+        options, session = self._options, self._session
+        if on_disk:
+            folders = [part.folder for part in parts]
+            needed = sum(part.row_count * part.format.row_bytes for part in parts)
+            session.on_main(lambda: make_room(maps_folder(), needed, limit=options.bytes, keep=folders))
+        for part in parts:
+            part.look(on_disk=on_disk)
+        session.wait()
+        try:
+            for part in parts:
+                part.fill(
+                    batch_size=options.batch_size,
+                    workers=options.workers,
+                    rank=session.rank,
+                    processes=session.processes,
+                    stopped=stopped,
+                )
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write maps to {maps_folder()}: {error.strerror or error}; make room, or use --cache off"
+            ) from error
+        session.wait()
+        if not stopped():
+            for part in parts:
+                part.open()
+
+    def _why_endless(self) -> str:
+        name = getattr(self._endless, "name", "this augmentation")
+        return (
+            f"{name} makes new pictures in every epoch; --augmentation mirror or crops, or --views 8 for as many of "
+            f"{name} for each picture, can be computed once"
+        )
+
+    def _without(self, reason: str) -> None:
+        self._say("cache: off", reason)
+
+    def _say(self, what: str, why: str) -> None:
+        if self._session.rank == 0:
+            print(f"{what}; {why}", flush=True)
