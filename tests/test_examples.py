@@ -45,6 +45,17 @@ def test_linear_probe(tmp_path, monkeypatch):
     assert scores[0] > scores[1]
 
 
+def test_extract_and_classify(tmp_path, monkeypatch):
+    write_synthetic_flowers(tmp_path / "flowers", train=6, val=0, test=3, image_size=64)
+    printed = run("extract_and_classify.py", "flowers", "--image-size", "64", folder=tmp_path, monkeypatch=monkeypatch)
+    assert "48 training and 24 test pictures: test accuracy" in printed
+    score = float(re.search(r"test accuracy ([0-9.]+)%", printed)[1])
+    assert score > 30  # one in eight by chance
+    assert printed.count(" is a ") == 4
+    assert int(re.search(r"pickles to ([0-9,]+) bytes", printed)[1].replace(",", "")) < 100_000
+    assert (tmp_path / "features" / "manifest.json").is_file()
+
+
 def test_every_example_has_a_test():
     tested = Path(__file__).read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in tested] == []

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from vggtransfer.encoder.inspection import inspect as inspect
     from vggtransfer.encoder.vgg import VGGEncoder as VGGEncoder
     from vggtransfer.errors import VGGTransferError as VGGTransferError
+    from vggtransfer.features.extract import ExtractionResult as ExtractionResult
+    from vggtransfer.features.extract import extract as extract
+    from vggtransfer.features.feature_set import FeatureSet as FeatureSet
+    from vggtransfer.features.feature_set import load_features as load_features
+    from vggtransfer.features.transformer import VGGFeatures as VGGFeatures
 
 __version__ = "0.1.0"
 
@@ -29,17 +34,22 @@ _HOME = {
     "ComparisonResult": "comparison.command",
     "EvaluationResult": "classification.evaluation",
     "ExplanationResult": "classification.explanation",
+    "ExtractionResult": "features.extract",
+    "FeatureSet": "features.feature_set",
     "FinetuneResult": "classification.recipe",
     "PredictionResult": "classification.prediction",
     "VGGClassifier": "classification.model",
     "VGGEncoder": "encoder.vgg",
+    "VGGFeatures": "features.transformer",
     "VGGTransferError": "errors",
     "compare": "comparison.command",
     "evaluate": "classification.evaluation",
     "explain": "classification.explanation",
+    "extract": "features.extract",
     "finetune": "classification.recipe",
     "inspect": "encoder.inspection",
     "load_classifier": "classification.model",
+    "load_features": "features.feature_set",
     "predict": "classification.prediction",
 }
 

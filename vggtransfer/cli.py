@@ -98,6 +98,17 @@ COMMANDS = (
         positionals=("paths",),
     ),
     Command(
+        "extract",
+        "vggtransfer.features.extract:extract",
+        "Write the features of a folder of pictures to files.",
+        sections={
+            "data": "Features",
+            "arch": "Encoder and pictures",
+            "format": "Files",
+            "batch_size": "Machine",
+        },
+    ),
+    Command(
         "inspect", "vggtransfer.encoder.inspection:inspect", "Show a network layer by layer.", positionals=("arch",)
     ),
     Command("weights list", f"{_WEIGHTS}:list_weights", "List the known pretrained weights."),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vggtransfer.data.folders import PictureFolders, Sample, read_folders, read_split
+from vggtransfer.data.folders import PictureFolders, Sample, find_class_folders, read_folders, read_split
 from vggtransfer.errors import DataError, OptionError
 
 
@@ -344,3 +344,20 @@ def test_splits_that_are_not_there(tmp_path: Path, files: list[str], split: str,
     with pytest.raises(DataError) as caught:
         read_split(tmp_path, split)  # type: ignore[arg-type]
     assert message.replace("DIR", str(tmp_path)) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "labels"),
+    [
+        (["rose/a.jpg", "daisy/deep/b.jpg", "c.jpg"], {"rose/a.jpg": "rose", "daisy/deep/b.jpg": "daisy", "c.jpg": ""}),
+        (
+            ["train/rose/a.jpg", "Valid/rose/deep/b.jpg", "masks/rose/c.jpg", "train/d.jpg"],
+            {"train/rose/a.jpg": "rose", "Valid/rose/deep/b.jpg": "rose", "masks/rose/c.jpg": "", "train/d.jpg": ""},
+        ),
+        (["train/a.jpg", "ship/b.jpg"], {"train/a.jpg": "train", "ship/b.jpg": "ship"}),
+    ],
+)
+def test_labels_by_path(tmp_path: Path, files: list[str], labels: dict[str, str]) -> None:
+    touch(tmp_path, *files)
+    layout = find_class_folders(tmp_path)
+    assert {name: layout.label(name) for name in files} == labels

@@ -47,6 +47,20 @@ class PictureFolders:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ClassFolders:
+    """Where class folders lie: in the folders `splits`, or, where there are none, in the data folder itself."""
+
+    splits: frozenset[str]
+
+    def label(self, name: str) -> str:
+        """Returns the class of a picture by its path below the data folder; empty if it lies in no class folder."""
+        *folders, _ = name.split("/")
+        if self.splits:
+            folders = folders[1:] if folders and folders[0] in self.splits else []
+        return folders[0] if folders else ""
+
+
 @dataclass
 class _Found:
     """What lies below one folder of class folders: pictures by class, and files that are none."""
@@ -159,6 +173,11 @@ def read_split(
         where = data if chosen == ["all"] else folders[chosen[0]]
         raise DataError(_nothing_found(where, found[chosen[0]]))
     return classes, samples
+
+
+def find_class_folders(data: Path) -> ClassFolders:
+    """Tells the layout as `read_split` sees it; raises DataError without a folder, or with two for the same split."""
+    return ClassFolders(frozenset(folder.name for folder in _split_folders(Path(data)).values()))
 
 
 def _find_classes(folder: Path) -> _Found:

@@ -82,21 +82,32 @@ def find_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     """Returns all pictures and all other files below a folder, sorted by path, through symlinks but not in circles."""
     pictures: list[Path] = []
     others: list[Path] = []
+    for path in walk_files(folder):
+        (pictures if path.suffix.lower() in PICTURE_SUFFIXES else others).append(path)
+    return pictures, others
 
-    def visit(here: Path, ancestors: frozenset[str]) -> None:
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yields all visible files below a folder, in the order of their paths, through symlinks but not in circles.
+
+    A link to nowhere counts as a file too, so that it is reported and not overlooked.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+
+    def visit(here: Path, ancestors: frozenset[str]) -> Iterator[Path]:
         real = os.path.realpath(here)
         if real in ancestors:
             return
         for entry in visible_entries(here):
             path = here / entry.name
             if entry.is_dir():
-                visit(path, ancestors | {real})
+                yield from visit(path, ancestors | {real})
             else:
-                # A link to nowhere counts as a picture too, so that it is reported and not overlooked.
-                (pictures if path.suffix.lower() in PICTURE_SUFFIXES else others).append(path)
+                yield path
 
-    visit(folder, frozenset())
-    return pictures, others
+    return visit(folder, frozenset())
 
 
 def seen_instead(others: Sequence[Path]) -> str:
