@@ -65,18 +65,16 @@ def count_pictures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-@pytest.mark.parametrize("where", ["disk", "memory"])
 @pytest.mark.parametrize(
-    "changes",
+    ("where", "changes"),
     [
-        {"augmentation": "none"},
-        {},
-        {"augmentation": "standard", "views": 3},
-        {"unfreeze": "none", "head": "mlp"},
-        {"unfreeze": "none block5@1 block4-block5@2"},
-        {"unfreeze": "none", "ema": 0.5, "sampling": "balanced", "accumulate": 2},
+        ("disk", {"augmentation": "none"}),
+        ("disk", {"augmentation": "standard", "views": 3}),
+        ("disk", {"unfreeze": "none block5@1 block4-block5@2"}),
+        ("memory", {}),
+        ("memory", {"unfreeze": "none", "head": "mlp"}),
+        ("memory", {"unfreeze": "none", "ema": 0.5, "sampling": "balanced", "accumulate": 2}),
     ],
-    ids=lambda changes: ",".join(map(str, changes.values())) or "mirror",
 )
 def test_cached_and_uncached_runs_give_the_same_losses(
     data: Path, tmp_path: Path, changes: dict[str, Any], where: str

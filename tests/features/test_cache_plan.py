@@ -23,6 +23,7 @@ ROOM: dict[str, Any] = {
     "free_memory": 16 * 10**9,
     "free_disk": 100 * 10**9,
     "cache_bytes": 20 * 10**9,
+    "shared": True,
     "processes": 1,
 }
 
@@ -58,6 +59,9 @@ def test_what_was_asked_for_says_why_it_cannot_be() -> None:
     refused = decide("disk", WORK, **{**ROOM, "cache_bytes": 5 * 10**8})
     assert refused.where == "off"
     assert "1.0 GB of maps have no room (--cache-size allows 500 MB, 100 GB are free on disk)" in refused.reason
+    apart = {**ROOM, "shared": False, "processes": 2}
+    assert decide("auto", WORK, **apart).where == "off"
+    assert "VGGTRANSFER_CACHE is not a folder that all machines share" in decide("disk", WORK, **apart).reason
     assert "memory serves a single process only" in decide("memory", WORK, **{**ROOM, "processes": 2}).reason
 
 

@@ -13,7 +13,7 @@ from vggtransfer.recipe_files import read_yaml
 Entry: TypeAlias = str | Mapping[str, Any]
 """One line of an augmentation list: a transform's name, or `{name: {argument: value, ...}}`."""
 
-Preset = Literal["none", "mirror", "crops", "shift", "light", "standard", "strong"]
+Preset = Literal["none", "mirror", "crops", "shift", "wide", "light", "standard", "strong"]
 PRESET_NAMES: tuple[Preset, ...] = get_args(Preset)
 
 _REFLECT = 4  # cv2.BORDER_REFLECT_101: no black corners
@@ -27,6 +27,11 @@ PRESETS: Mapping[str, Sequence[Entry]] = {
         "SmallestMaxSize",
         {"CropAndPad": {"percent": 0.125, "keep_size": False, "border_mode": _REFLECT}},
         "RandomCrop",
+        "HorizontalFlip",
+    ],
+    # For long training from scratch on thumbnails: each crop is another picture, the colours are the picture's own.
+    "wide": [
+        {"RandomResizedCrop": {"scale": [0.25, 1.0]}},
         "HorizontalFlip",
     ],
     # Objects appear 1.17 times as large as in the whole picture on average, as in the evaluation's centre crop (1.14).

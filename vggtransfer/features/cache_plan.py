@@ -65,7 +65,15 @@ class Decision:
 
 
 def decide(
-    mode: CacheMode, work: Work, *, kept: float, free_memory: int, free_disk: int, cache_bytes: int, processes: int
+    mode: CacheMode,
+    work: Work,
+    *,
+    kept: float,
+    free_memory: int,
+    free_disk: int,
+    cache_bytes: int,
+    shared: bool,
+    processes: int,
 ) -> Decision:
     """Chooses where to keep the maps of a stage.
 
@@ -79,10 +87,11 @@ def decide(
         free_memory: Bytes.
         free_disk: Bytes, where the cache folder is.
         cache_bytes: What all maps on disk together may take.
+        shared: Whether all processes see the same cache folder.
         processes: How many train together; maps in memory are for a single one.
     """
     missing = round(work.bytes * (1 - kept))
-    on_disk = missing <= _PART_OF_DISK * free_disk and work.bytes <= cache_bytes
+    on_disk = shared and missing <= _PART_OF_DISK * free_disk and work.bytes <= cache_bytes
     in_memory = work.bytes <= _PART_OF_MEMORY * free_memory and processes == 1
     size = shown_bytes(work.bytes)
     if mode == "auto" and (gain := work.gain(kept)) < _LEAST_GAIN:
@@ -93,7 +102,9 @@ def decide(
     if mode != "disk" and in_memory:
         return Decision("memory", f"{size}: {1 / work.gain():.0%} of the arithmetic of {work.epochs} epochs")
     limits = []
-    if mode != "memory":
+    if mode != "memory" and not shared:
+        limits.append("VGGTRANSFER_CACHE is not a folder that all machines share")
+    elif mode != "memory":
         limits += [f"--cache-size allows {shown_bytes(cache_bytes)}", f"{shown_bytes(free_disk)} are free on disk"]
     if mode != "disk":
         alone = processes == 1

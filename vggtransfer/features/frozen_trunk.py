@@ -16,7 +16,6 @@ from vggtransfer.encoder.layers import FreezableBatchNorm2d
 from vggtransfer.encoder.precision import prefers_channels_last
 from vggtransfer.encoder.vgg import VGGEncoder, checked_layers
 
-
 _CACHE_BYTES = 16 * 2**20  # half of a small server's last-level cache; measured, not critical
 
 
@@ -68,7 +67,7 @@ class FrozenTrunk:
         """
         self._shape.check(pictures)
         with torch.inference_mode():
-            parts = [self._run(part) for part in pictures.split(self._at_once(pictures))]
+            parts = [self._run(part) for part in torch.split(pictures, self._at_once(pictures))]
             return {name: joined([part[name] for part in parts]) for name in self.layers}
 
     def _run(self, pictures: Tensor) -> dict[str, Tensor]:

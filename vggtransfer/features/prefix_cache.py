@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import bisect
+import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vggtransfer.data.dataset import PictureTransform
 from vggtransfer.data.fixed_views import SHIFT, FixedViews
 from vggtransfer.data.folders import Sample
-from vggtransfer.data.loader import Key
 from vggtransfer.errors import OptionError, TrainingError
 from vggtransfer.features.cache_plan import CacheMode, Decision, Work, decide
 from vggtransfer.features.cached_pictures import CachedPictures, maps_folder
+from vggtransfer.features.cached_stage import CachedStage
 from vggtransfer.features.frozen_prefix import (
     FrozenPrefix,
     LayeredModel,
-    Suffix,
     count_macs,
     frozen_length,
     length_at_stride,
@@ -45,6 +46,10 @@ class Processes(Protocol):
 
     def on_main(self, work: Callable[[], T], /) -> T:
         """Does something in the main process alone and returns its result in all of them."""
+        ...
+
+    def sum(self, values: Tensor, /) -> Tensor:
+        """Adds a tensor over all processes."""
         ...
 
     def wait(self) -> None:
@@ -75,35 +80,6 @@ class CacheOptions:
     workers: int
     compute_type: torch.dtype
     seed: int
-
-
-@dataclass(frozen=True)
-class CachedStage:
-    """What takes the place of the model and its pictures while a stage lasts.
-
-    Attributes:
-        length: How many layers of the model have been computed already.
-        train: Training pictures.
-        validation: Validation pictures.
-        pin: Whether a GPU is to fetch the maps.
-    """
-
-    length: int
-    train: CachedPictures
-    validation: CachedPictures
-    pin: bool
-
-    def rest_of(self, model: LayeredModel) -> nn.Module:
-        """The layers that take the maps; the model's own, not copies."""
-        return Suffix(model, self.length)
-
-    def train_batches(self, batches: Sequence[list[Key]]) -> Iterator[list[Tensor]]:
-        """Yields (maps, labels, indices) for batches of (epoch, index)."""
-        return self.train.batches(batches, pin=self.pin)
-
-    def validation_batches(self, batches: Sequence[list[Key]]) -> Iterator[list[Tensor]]:
-        """Yields (maps, labels, indices) for batches of (epoch, index)."""
-        return self.validation.batches(batches, pin=self.pin)
 
 
 class PrefixCache:
@@ -190,7 +166,8 @@ class PrefixCache:
             self._part(samples, prefix, of) for samples, of in zip(self._splits, (views, self._plain), strict=True)
         ]
         work = self._work(epoch, model, length, views, parts)
-        decision = self._session.on_main(lambda: self._decide(work, parts))
+        shared = self._is_shared()
+        decision = self._session.on_main(lambda: self._decide(work, parts, shared=shared))
         if decision.where == "off" and self._options.mode != "auto":
             raise OptionError(f"--cache {self._options.mode} is not possible: {decision.reason}")
         if decision.where == "off":
@@ -235,7 +212,17 @@ class PrefixCache:
             row_bytes=parts[1].format.row_bytes,
         )
 
-    def _decide(self, work: Work, parts: Sequence[CachedPictures]) -> Decision:
+    def _is_shared(self) -> bool:
+        """Whether all processes see the same folder; on machines with disks of their own they do not."""
+        if self._session.processes == 1:
+            return True
+        mark = maps_folder() / f"shared-{secrets.token_hex(8)}"
+        mark = self._session.on_main(lambda: _touched(mark))
+        seen = self._session.sum(torch.tensor(float(mark.is_file())))
+        self._session.on_main(lambda: mark.unlink(missing_ok=True))
+        return round(seen.item()) == self._session.processes
+
+    def _decide(self, work: Work, parts: Sequence[CachedPictures], *, shared: bool) -> Decision:
         root = maps_folder()
         there = next(folder for folder in (root, *root.parents) if folder.is_dir())
         kept = [part.kept_on_disk() for part in parts] if self._options.mode != "memory" else [0.0, 0.0]
@@ -246,6 +233,7 @@ class PrefixCache:
             free_memory=psutil.virtual_memory().available,
             free_disk=shutil.disk_usage(there).free,
             cache_bytes=self._options.bytes,
+            shared=shared,
             processes=self._session.processes,
         )
 
@@ -289,3 +277,10 @@ class PrefixCache:
     def _say(self, what: str, why: str) -> None:
         if self._session.rank == 0:
             print(f"{what}; {why}", flush=True)
+
+
+def _touched(path: Path) -> Path:
+    with suppress(OSError):  # then nobody sees it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return path

@@ -24,8 +24,8 @@ class QuantizedTrunk:
     Post-training quantisation (Krishnamoorthi 2018, section 3; Jacob et al. 2018): weights symmetric with one scale per
     output channel; activations, which are not negative behind a ReLU, in 256 levels from 0 with one scale per layer,
     chosen for the least squared error over the calibration pictures. Rounding the weights shifts the mean of a channel;
-    the bias makes up for it (Nagel et al. 2019, section 4.2). Pixels are integers already; normalisation becomes part of
-    the first convolution. What the deepest convolution gives is float32.
+    the bias makes up for it (Nagel et al. 2019, section 4.2). Pixels are integers already; normalisation becomes part
+    of the first convolution. What the deepest convolution gives is float32.
 
     Args:
         encoder: The trunk and its normalisation; left as it is.
@@ -81,7 +81,7 @@ class QuantizedTrunk:
         self._shape.check(pictures)
         with torch.inference_mode():
             at_once = pictures_at_once(pictures, width=self._width, value_bytes=1)
-            parts = [self._run(part) for part in pictures.split(at_once)]
+            parts = [self._run(part) for part in torch.split(pictures, at_once)]
             return {name: joined([part[name] for part in parts]) for name in self.layers}
 
     def _run(self, pictures: Tensor) -> dict[str, Tensor]:
@@ -160,7 +160,7 @@ def check_machine() -> None:
     Raises:
         OptionError: They are not; older CPUs would also overflow in between.
     """
-    if not (torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()):
+    if not (torch._C._has_mkldnn and torch.cpu._is_vnni_supported()):
         raise OptionError("precision=int8 needs an x86 CPU with VNNI instructions (since 2019); use precision=auto")
 
 

@@ -1,0 +1,41 @@
+"""What takes the place of a model and its pictures while a frozen part is spared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from vggtransfer.data.loader import Key
+from vggtransfer.features.cached_pictures import CachedPictures
+from vggtransfer.features.frozen_prefix import LayeredModel, Suffix
+
+
+@dataclass(frozen=True)
+class CachedStage:
+    """What takes the place of the model and its pictures while a stage lasts.
+
+    Attributes:
+        length: How many layers of the model have been computed already.
+        train: Training pictures.
+        validation: Validation pictures.
+        pin: Whether a GPU is to fetch the maps.
+    """
+
+    length: int
+    train: CachedPictures
+    validation: CachedPictures
+    pin: bool
+
+    def rest_of(self, model: LayeredModel) -> nn.Module:
+        """The layers that take the maps; the model's own, not copies."""
+        return Suffix(model, self.length)
+
+    def train_batches(self, batches: Sequence[list[Key]]) -> Iterator[list[Tensor]]:
+        """Yields (maps, labels, indices) for batches of (epoch, index)."""
+        return self.train.batches(batches, pin=self.pin)
+
+    def validation_batches(self, batches: Sequence[list[Key]]) -> Iterator[list[Tensor]]:
+        """Yields (maps, labels, indices) for batches of (epoch, index)."""
+        return self.validation.batches(batches, pin=self.pin)
