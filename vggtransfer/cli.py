@@ -164,6 +164,7 @@ def _run(arguments: list[str], commands: Sequence[Command]) -> int:
 
 def _run_command(command: Command, arguments: list[str]) -> int:
     from vggtransfer.command_line.parser import CommandParser
+    from vggtransfer.process_memory import keep_freed_memory
     from vggtransfer.recipe_files import resolved_recipe
 
     function = command.load()
@@ -178,6 +179,7 @@ def _run_command(command: Command, arguments: list[str]) -> int:
         return 0
     if missing := parser.missing(request):
         raise OptionError(f"missing {' and '.join(parameter.place for parameter in missing)}")
+    keep_freed_memory()
     run = options.get("resume")
     if command.resume is None or run is None:
         function(**options)

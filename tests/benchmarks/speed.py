@@ -30,6 +30,7 @@ from vggtransfer.data.folders import read_split
 from vggtransfer.data.transforms import evaluation_transform
 from vggtransfer.features.frozen_trunk import FrozenTrunk
 from vggtransfer.features.quantized_trunk import QuantizedTrunk
+from vggtransfer.process_memory import keep_freed_memory
 
 CPU = torch.device("cpu")
 MACS = 15_346_630_656  # of VGG16's convolutions at 224 pixels
@@ -224,7 +225,6 @@ def extraction_timm(bench: Bench) -> Measurement:
 def files_to_features(bench: Bench) -> Measurement:
     """JPEG files to pooled features on disk."""
     folder = bench.few(8, 1) / "train"
-    rates = []
 
     def ours() -> None:
         with tempfile.TemporaryDirectory(dir=bench.scratch) as out, contextlib.redirect_stdout(io.StringIO()):
@@ -287,7 +287,11 @@ LINES: dict[str, Callable[[Bench], Measurement]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*LINES, []], help="lines of the table; default: all")
-    names = parser.parse_args().names or list(LINES)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    names = options.names or list(LINES)
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as the command line does; both arms profit
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(Path(scratch))
         show([LINES[name](bench) for name in names])

@@ -18,7 +18,8 @@ import torch
 from vggtransfer.cache import cache_folder
 from vggtransfer.classification.recipe import finetune
 from vggtransfer.data.dataset import PictureDataset
-from vggtransfer.errors import OptionError, TrainingError
+from vggtransfer.errors import BadImageError, OptionError, TrainingError
+from vggtransfer.features import cached_pictures
 from vggtransfer.features.frozen_prefix import FrozenPrefix
 from vggtransfer.training.checkpoint import load_checkpoint
 from vggtransfer.training.interruption import TrainingInterrupted
@@ -53,7 +54,7 @@ def losses(run: Path) -> list[float]:
 
 @pytest.fixture
 def count_pictures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts in its only element how many pictures are decoded for training and validation."""
+    """Counts in its only element how many pictures are decoded, for the cache or without it."""
     count = [0]
     original = PictureDataset.__getitem__
 
@@ -61,7 +62,14 @@ def count_pictures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         count[0] += 1
         return original(self, key)
 
+    read = cached_pictures._unchanged
+
+    def counting_read(*arguments: Any) -> bytes:
+        count[0] += 1
+        return read(*arguments)
+
     monkeypatch.setattr(PictureDataset, "__getitem__", counting)
+    monkeypatch.setattr(cached_pictures, "_unchanged", counting_read)
     return count
 
 
@@ -98,8 +106,8 @@ def test_each_view_of_a_picture_is_computed_once_and_found_by_the_next_run(
     data: Path, tmp_path: Path, count_pictures: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     finetune(data, **SETTINGS, cache="disk", out=tmp_path / "1")
-    report = 8 + 0  # the report scores the validation pictures with the saved model
-    assert count_pictures[0] == 2 * 16 + 8 + report
+    report = 8  # the report scores the validation pictures with the saved model
+    assert count_pictures[0] == 16 + 8 + report
     assert "pool4 in fp32 for 2 views of each training picture" in capsys.readouterr().out
     count_pictures[0] = 0
     finetune(data, **{**SETTINGS, "lr": 1e-3, "epochs": 5}, cache="disk", out=tmp_path / "2")
@@ -108,7 +116,7 @@ def test_each_view_of_a_picture_is_computed_once_and_found_by_the_next_run(
     for changes in ({"image_size": 48}, {"unfreeze": "block4-block5"}, {"cache_precision": "bf16"}):
         count_pictures[0] = 0
         finetune(data, **{**SETTINGS, **changes}, cache="disk", out=tmp_path / str(changes))
-        assert count_pictures[0] == 2 * 16 + 8 + report, changes
+        assert count_pictures[0] == 16 + 8 + report, changes
 
 
 def test_a_changed_picture_is_computed_anew(
@@ -119,7 +127,7 @@ def test_a_changed_picture_is_computed_anew(
     write_colours(data / "train", count=1, colours=["blue"], seed=7)
     count_pictures[0] = 0
     finetune(data, **SETTINGS, cache="disk", out=tmp_path / "2")
-    assert count_pictures[0] == 2 + 8
+    assert count_pictures[0] == 1 + 8
 
 
 @pytest.mark.parametrize("where", ["disk", "memory"])
@@ -137,7 +145,7 @@ def test_stopping_and_resuming_changes_nothing(
         def call(*arguments: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls in (4, 20, 40):
+            if calls in (8, 30, 45):
                 os.kill(os.getpid(), signal.SIGINT)
             return original(*arguments)
 
@@ -147,7 +155,8 @@ def test_stopping_and_resuming_changes_nothing(
     monkeypatch.setattr(Fit, "_step", interrupting(step))
     with pytest.raises(TrainingInterrupted, match="--resume"):
         finetune(data, **settings, cache=where, out=tmp_path / "run")
-    assert load_checkpoint(tmp_path / "run")["progress"]["epoch"] == 0
+    assert load_checkpoint(tmp_path / "run")["progress"] == {**load_checkpoint(tmp_path / "run")["progress"], "step": 0}
+    assert bool(list((tmp_path / "cache").rglob("*.keys"))) == (where == "disk")  # what was computed is kept
     for _ in range(2):
         with pytest.raises(TrainingInterrupted, match="--resume"):
             finetune(resume=tmp_path / "run")
@@ -165,9 +174,7 @@ def test_resuming_elsewhere_may_keep_maps_or_not(data: Path, tmp_path: Path) -> 
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "other"), rel=1e-5)
 
 
-def test_bad_pictures_are_left_out_and_a_picture_that_goes_bad_later_is_named(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_pictures_are_left_out(data: Path, tmp_path: Path) -> None:
     (data / "train" / "red" / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     finetune(data, **SETTINGS, cache="disk", out=tmp_path / "run")
     assert "bad.jpg" in (tmp_path / "run" / "bad_images.csv").read_text()
@@ -175,17 +182,43 @@ def test_bad_pictures_are_left_out_and_a_picture_that_goes_bad_later_is_named(
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "off"), rel=1e-5)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_changes_before_its_maps_are_computed_is_named(
+    data: Path,
+    tmp_path: Path,
+    write_colours: Callable[..., list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+) -> None:
+    """Others would find its maps under the hash of what was there before."""
+    settings = {**SETTINGS, "unfreeze": "none block5@1", "workers": workers}
+    changed = data / "train" / "red" / "0.png"
+
+    def change(*_: Any) -> None:
+        write_colours(data / "train", count=1, colours=["red"], seed=8)
+
+    original = Fit._end_epoch
+
+    def end(self: Fit, *arguments: Any) -> None:
+        original(self, *arguments)
+        change()
+
+    monkeypatch.setattr(Fit, "_end_epoch", end)
+    with pytest.raises(BadImageError, match=f"{changed}: has changed since"):
+        finetune(data, **settings, cache="memory", out=tmp_path / "run")
+
+
 def test_auto_says_what_it_does_and_why(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(**changes: Any) -> str:
         finetune(data, **{**SETTINGS, "epochs": 1, **changes}, out=tmp_path / str(len(list(tmp_path.iterdir()))))
         return " ".join(re.findall(r"^cache: .*$", capsys.readouterr().out, flags=re.MULTILINE))
 
-    assert "cache: on disk; pool4 in fp32 for one view" in said(augmentation="none", epochs=9)
+    assert re.search("cache: on disk in .*; pool4 in fp32 for one view", said(augmentation="none", epochs=9))
     assert "of the arithmetic, and maps to read" in said(augmentation="light", views=9)
     assert "light makes new pictures in every epoch; --augmentation mirror" in said(augmentation="light")
     assert "nothing is frozen" in said(unfreeze="all")
     assert "cache: in memory" in said(augmentation="none", epochs=9, cache_size=0.0, unfreeze="none")
-    assert said(mixup=0.2) == ""
+    assert "mixup and cutmix make new pictures in every step" in said(mixup=0.2)
     assert said(cache="off") == ""
 
 
@@ -204,7 +237,7 @@ def test_an_average_that_still_follows_its_old_weights_is_not_taken_for_frozen(
     [
         ({"augmentation": "light"}, "--cache disk is not possible: light makes new pictures in every epoch"),
         ({"mixup": 0.2}, "--cache disk is not possible: mixup"),
-        ({"cache_size": 0.00001}, r"--cache disk is not possible: 81.9 kB of maps have no room \(--cache-size allows"),
+        ({"cache_size": 0.00001}, r"--cache disk is not possible: 81.9 kB of maps have no room \(10.0 kB may be added"),
         ({"augmentation": "mirror", "views": 2}, "--views 2 is not for the augmentation 'mirror'"),
     ],
 )
@@ -213,7 +246,9 @@ def test_what_cannot_be_kept_is_refused(data: Path, tmp_path: Path, changes: dic
         finetune(data, **{**SETTINGS, **changes}, cache="disk", out=tmp_path / "run")
 
 
-def test_a_full_disk_is_told_in_one_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_in_one_line_or_does_no_harm(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from vggtransfer.features import map_store
 
     def full(path: Path) -> Any:
@@ -222,6 +257,22 @@ def test_a_full_disk_is_told_in_one_line(data: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(map_store, "write_atomically", full)
     with pytest.raises(TrainingError, match=r"cannot write maps to .*No space left on device; make room"):
         finetune(data, **SETTINGS, cache="disk", out=tmp_path / "run")
+    finetune(data, **{**SETTINGS, "epochs": 9}, out=tmp_path / "auto")
+    assert "cache: off; cannot write maps to" in capsys.readouterr().out
+
+
+def test_the_cache_stays_within_its_size(
+    data: Path, tmp_path: Path, write_colours: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vggtransfer.features import map_eviction
+
+    monkeypatch.setattr(map_eviction, "_SECONDS_IN_USE", -10)  # as if all runs were long ago
+    write_colours(tmp_path / "other" / "train", count=4, seed=5)
+    write_colours(tmp_path / "other" / "val", count=2, seed=6)
+    for number, folder in enumerate((data, tmp_path / "other", data)):
+        finetune(folder, **SETTINGS, cache="disk", cache_size=100e-6, out=tmp_path / str(number))
+        written = sum(path.stat().st_size for path in (cache_folder() / "maps").rglob("*") if path.is_file())
+        assert 81_920 < written <= 100_000
 
 
 def test_two_processes_share_the_work(data: Path, tmp_path: Path) -> None:

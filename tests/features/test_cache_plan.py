@@ -16,13 +16,12 @@ WORK = Work(
     square_scale=1.0,
     frozen_macs=13_959_364_608,
     other_macs=1_387_266_048,
-    row_bytes=200_704,
+    bytes=5000 * 200_704,
 )
 ROOM: dict[str, Any] = {
     "kept": 0.0,
     "free_memory": 16 * 10**9,
-    "free_disk": 100 * 10**9,
-    "cache_bytes": 20 * 10**9,
+    "free_disk": 20 * 10**9,
     "shared": True,
     "processes": 1,
 }
@@ -41,9 +40,8 @@ def test_gain_counts_the_arithmetic() -> None:
 
 def test_disk_before_memory_before_none() -> None:
     assert decide("auto", WORK, **ROOM).where == "disk"
-    assert decide("auto", WORK, **{**ROOM, "cache_bytes": 10**9}).where == "memory"
     assert decide("auto", WORK, **{**ROOM, "free_disk": 10**9}).where == "memory"
-    assert decide("auto", WORK, **{**ROOM, "cache_bytes": 10**9, "processes": 2}).where == "off"
+    assert decide("auto", WORK, **{**ROOM, "free_disk": 10**9, "processes": 2}).where == "off"
     assert decide("auto", WORK, **{**ROOM, "free_disk": 10**9, "free_memory": 10**9}).where == "off"
     assert decide("auto", WORK, **{**ROOM, "free_disk": 10**8, "kept": 0.95}).where == "disk"
 
@@ -56,9 +54,9 @@ def test_little_gain_is_left_alone_unless_asked_for() -> None:
 
 
 def test_what_was_asked_for_says_why_it_cannot_be() -> None:
-    refused = decide("disk", WORK, **{**ROOM, "cache_bytes": 5 * 10**8})
+    refused = decide("disk", WORK, **{**ROOM, "free_disk": 5 * 10**8})
     assert refused.where == "off"
-    assert "1.0 GB of maps have no room (--cache-size allows 500 MB, 100 GB are free on disk)" in refused.reason
+    assert "1.0 GB of maps have no room (500 MB may be added on disk, see --cache-size)" in refused.reason
     apart = {**ROOM, "shared": False, "processes": 2}
     assert decide("auto", WORK, **apart).where == "off"
     assert "VGGTRANSFER_CACHE is not a folder that all machines share" in decide("disk", WORK, **apart).reason

@@ -8,8 +8,8 @@ from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.features.frozen_prefix import (
     FrozenPrefix,
     Suffix,
-    count_macs,
     frozen_length,
+    layer_macs,
     length_at_stride,
     prefix_digest,
 )
@@ -107,12 +107,9 @@ def test_stride_limits_the_cut() -> None:
     assert model.layers()[length_at_stride(model, 5, 16) - 1][0] == model.layers()[4][0]
 
 
-def test_macs_are_split_at_the_cut() -> None:
-    model = classifier("vgg16", dropout=0.0)
-    model.encoder.unfreeze("block5")
-    layers = [layer for _, layer in model.layers()]
-    length = frozen_length(model)
-    frozen, rest = count_macs(layers[:length], layers[length:], torch.zeros(1, 3, 32, 32))
-    # Of 15,346,630,656 at 224 pixels, 1/49 at 32; fc8 has 2 classes here.
-    assert frozen == 13_959_364_608 // 49
-    assert rest == 1_387_266_048 // 49 + 1024
+def test_macs_are_those_of_the_paper() -> None:
+    model = classifier("vgg16")
+    macs = dict(zip([name for name, _ in model.layers()], layer_macs(model, 224), strict=True))
+    assert macs["conv1_1"] == 86_704_128
+    assert sum(macs.values()) == 15_346_630_656 + 512 * 2
+    assert macs["head.linear"] == 1024

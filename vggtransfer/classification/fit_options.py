@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vggtransfer.data.augmentation_lists import FIXED_VIEWS
 from vggtransfer.encoder.architectures import architecture
 from vggtransfer.encoder.freezing import parse_unfreeze
 from vggtransfer.errors import DataError, OptionError
@@ -55,6 +56,8 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
     for stage in parse_unfreeze_schedule(recipe["unfreeze"]):
         parse_unfreeze(stage.value, architecture(recipe["arch"]))
     train_sizes(recipe)
+    if recipe["cache"] in ("memory", "disk") and (reason := why_not_cached(recipe)):
+        raise OptionError(f"--cache {recipe['cache']} is not possible: {reason}")
     if recipe["data"] is None:
         raise OptionError("missing --data: the folder with the pictures, one sub-folder per class")
     if not recipe["data"].is_dir():
@@ -64,6 +67,19 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
 
         if find_spec("tensorboard") is None:
             raise OptionError("--tensorboard needs TensorBoard: pip install 'vggtransfer[tensorboard]'")
+
+
+def why_not_cached(recipe: Mapping[str, Any]) -> str:
+    """Why what frozen layers answer cannot be computed once for all epochs; empty if it can."""
+    if recipe["mixup"] or recipe["cutmix"]:
+        return "mixup and cutmix make new pictures in every step"
+    if recipe["augmentation"] not in FIXED_VIEWS and recipe["views"] is None:
+        name = recipe["augmentation"]
+        return (
+            f"{name} makes new pictures in every epoch; --augmentation mirror or crops, or --views 8 for as many of "
+            f"{name} for each picture, can be computed once"
+        )
+    return ""
 
 
 def train_sizes(recipe: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:

@@ -16,6 +16,9 @@ Entry: TypeAlias = str | Mapping[str, Any]
 Preset = Literal["none", "mirror", "crops", "shift", "wide", "light", "standard", "strong"]
 PRESET_NAMES: tuple[Preset, ...] = get_args(Preset)
 
+FIXED_VIEWS: tuple[Preset, ...] = ("none", "mirror", "crops")
+"""Presets with a fixed number of views of each picture."""
+
 _REFLECT = 4  # cv2.BORDER_REFLECT_101: no black corners
 
 # Same language as the YAML lists. A size that is not given is image_size.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -65,14 +66,9 @@ class PictureDataset(Dataset[tuple[Tensor, int, int]]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         sample = self.samples[index]
         transform = next((later for start, later in reversed(self.later) if start <= epoch), self.transform)
-        try:
+        with errors_that_travel():
             image = decode_image(sample.path, min_side=getattr(transform, "min_side", None))
             image = transform(image, key=sample_seed(self.seed, epoch, index))
-        except (BadImageError, OptionError) as error:
-            if get_worker_info() is None:
-                raise
-            kind = _BadImageInWorkerError if isinstance(error, BadImageError) else _OptionInWorkerError
-            raise kind(str(error)) from None
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), sample.label, index
 
 
@@ -97,6 +93,18 @@ def divide_faults(
     good = [sample for sample in batch if not isinstance(sample, BadPicture)]
     bad = [sample for sample in batch if isinstance(sample, BadPicture)]
     return (tuple(default_collate(good)) if good else None), bad
+
+
+@contextmanager
+def errors_that_travel() -> Iterator[None]:
+    """In a loader process, gives the errors of pictures and transforms a form in which the main process raises them."""
+    try:
+        yield
+    except (BadImageError, OptionError) as error:
+        if get_worker_info() is None:
+            raise
+        kind = _BadImageInWorkerError if isinstance(error, BadImageError) else _OptionInWorkerError
+        raise kind(str(error)) from None
 
 
 class _InWorkerError(VGGTransferError):

@@ -97,7 +97,7 @@ class Mirror:
         return self.square(image, self.place(key).square)
 
     def place(self, key: int) -> Place:
-        return Place(_choice(key, self.views))
+        return Place(key % self.views)
 
     def square(self, image: Picture, number: int) -> Picture:
         square = self._plain(image, key=0)
@@ -130,7 +130,7 @@ class Crops:
         return np.ascontiguousarray(self.square(image, place.square)[rows, columns])
 
     def place(self, key: int) -> Place:
-        number = _choice(key, self.views)
+        number = key % self.views
         return Place(number % 2, number // 2 % 3 * SHIFT, number // 6 * SHIFT)
 
     def square(self, image: Picture, number: int) -> Picture:
@@ -163,7 +163,7 @@ class DrawnViews:
         return self.square(image, self.place(key).square)
 
     def place(self, key: int) -> Place:
-        return Place(_choice(key, self.views))
+        return Place(key % self.views)
 
     def square(self, image: Picture, number: int) -> Picture:
         return self._transform(image, key=sample_seed(self._seed, number, zlib.crc32(image.tobytes())))
@@ -219,7 +219,3 @@ def augmentation(
             raise OptionError(f"--views {views} is for random augmentation, and '{preset}' is not; leave it out")
         return Plain(transform)
     return transform if views is None else DrawnViews(transform, views, seed=seed)
-
-
-def _choice(key: int, number: int) -> int:
-    return key % number

@@ -45,7 +45,7 @@ _TIMM = {
     "vgg19_bn": "f8249087e63bae61c6166bb23d7c26efe1b2a43fd9fb5cd60ac6ce00535ba312",
 }
 # In full: of the files in the package.
-_EMBEDDED = {"vgg16_bn_x0_25": "5d7a5bc29a2f40e887b92a19ec5bca1f1c8ebea7bac073b0567c2c12efe11866"}
+_EMBEDDED = {"vgg16_bn_x0_25": "ef368b4860eae99816ffa48b67cf53dce198d6a85b8b2e3adacb09d81d0d9652"}
 
 _TORCHVISION_SERVER = "https://download.pytorch.org/models"
 _HUGGING_FACE_HUB = "https://huggingface.co"

@@ -9,7 +9,6 @@ CacheMode = Literal["auto", "off", "memory", "disk"]
 
 _LEAST_GAIN = 1.15  # below, reading maps may cost what they save
 _PART_OF_MEMORY = 0.5
-_PART_OF_DISK = 0.8
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Work:
         square_scale: Area of such a square, in pictures as the network sees them.
         frozen_macs: Multiply-accumulates of the frozen part for one picture.
         other_macs: Those of the rest, forward.
-        row_bytes: Size of what is kept of a picture that is no larger than the network sees it.
+        bytes: Size of all maps.
     """
 
     epochs: int
@@ -34,14 +33,7 @@ class Work:
     square_scale: float
     frozen_macs: int
     other_macs: int
-    row_bytes: int
-
-    @property
-    def bytes(self) -> int:
-        """Size of all rows."""
-        return round(
-            self.row_bytes * (self.train_pictures * self.squares * self.square_scale + self.validation_pictures)
-        )
+    bytes: int
 
     def gain(self, kept: float = 0.0) -> float:
         """How many times the arithmetic of the stage shrinks if a part of all rows, 0 to 1, is there already.
@@ -65,15 +57,7 @@ class Decision:
 
 
 def decide(
-    mode: CacheMode,
-    work: Work,
-    *,
-    kept: float,
-    free_memory: int,
-    free_disk: int,
-    cache_bytes: int,
-    shared: bool,
-    processes: int,
+    mode: CacheMode, work: Work, *, kept: float, free_memory: int, free_disk: int, shared: bool, processes: int
 ) -> Decision:
     """Chooses where to keep the maps of a stage.
 
@@ -81,17 +65,15 @@ def decide(
     and neither if little would be gained. What was asked for is done if it is possible at all.
 
     Args:
-        mode: What was asked for.
+        mode: What was asked for, other than `"off"`.
         work: Of the stage.
-        kept: Part of all rows that is on disk already, 0 to 1.
+        kept: Part of all maps that is on disk already, 0 to 1.
         free_memory: Bytes.
-        free_disk: Bytes, where the cache folder is.
-        cache_bytes: What all maps on disk together may take.
+        free_disk: Bytes that may be added on disk.
         shared: Whether all processes see the same cache folder.
         processes: How many train together; maps in memory are for a single one.
     """
-    missing = round(work.bytes * (1 - kept))
-    on_disk = shared and missing <= _PART_OF_DISK * free_disk and work.bytes <= cache_bytes
+    on_disk = shared and round(work.bytes * (1 - kept)) <= free_disk
     in_memory = work.bytes <= _PART_OF_MEMORY * free_memory and processes == 1
     size = shown_bytes(work.bytes)
     if mode == "auto" and (gain := work.gain(kept)) < _LEAST_GAIN:
@@ -102,15 +84,12 @@ def decide(
     if mode != "disk" and in_memory:
         return Decision("memory", f"{size}: {1 / work.gain():.0%} of the arithmetic of {work.epochs} epochs")
     limits = []
-    if mode != "memory" and not shared:
-        limits.append("VGGTRANSFER_CACHE is not a folder that all machines share")
-    elif mode != "memory":
-        limits += [f"--cache-size allows {shown_bytes(cache_bytes)}", f"{shown_bytes(free_disk)} are free on disk"]
+    if mode != "memory":
+        room = f"{shown_bytes(free_disk)} may be added on disk, see --cache-size"
+        limits.append(room if shared else "VGGTRANSFER_CACHE is not a folder that all machines share")
     if mode != "disk":
-        alone = processes == 1
-        limits.append(
-            f"{shown_bytes(free_memory)} of memory are free" if alone else "memory serves a single process only"
-        )
+        alone = f"{shown_bytes(free_memory)} of memory are free"
+        limits.append(alone if processes == 1 else "memory serves a single process only")
     return Decision("off", f"{size} of maps have no room ({', '.join(limits)})")
 
 

@@ -1,34 +1,41 @@
-"""Pictures as the maps of a frozen part: filled once, then read in any order."""
+"""Pictures as the maps of a frozen part: computed once, then read in any order."""
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from vggtransfer.cache import cache_folder
-from vggtransfer.data.dataset import PictureDataset
-from vggtransfer.data.fixed_views import FixedViews
+from vggtransfer.data.dataset import errors_that_travel
+from vggtransfer.data.decode import decode_image
+from vggtransfer.data.fixed_views import FixedViews, Place
 from vggtransfer.data.folders import Sample
-from vggtransfer.data.loader import Batches, Key, ordered_batches, picture_loader, stop_workers
-from vggtransfer.data.resampling import Picture
+from vggtransfer.data.loader import Batches, Key, picture_loader, stop_workers
 from vggtransfer.data.scan_results import DECODER
 from vggtransfer.data.transforms import AUGMENTER, sample_seed
+from vggtransfer.errors import BadImageError, TrainingError
 from vggtransfer.features.frozen_prefix import FrozenPrefix
+from vggtransfer.features.map_eviction import mark_used
 from vggtransfer.features.map_format import MapFormat, Storage
-from vggtransfer.features.map_store import Address, MapStore, row_key
+from vggtransfer.features.map_store import MapStore, row_keys
 from vggtransfer.progress_bar import ProgressBar
 
 T = TypeVar("T")
 
 _VERSION = 1  # counts changes of our own that change what is kept
 _READ_AHEAD = 2  # batches
+_SECONDS_TO_APPEAR = 20.0  # of files that other machines have written; network file systems look rarely
 
 
 def maps_folder() -> Path:
@@ -45,12 +52,12 @@ class CachedPictures:
         views: What the frozen part sees of them.
         prefix: The frozen part.
         storage: Number format of what is kept.
-        compute_type: In which maps come back.
         seed: Of the run; chooses the view of a sample in an epoch.
 
     Attributes:
         format: Of one row, that is of one square.
         folder: Where the rows are kept if they are kept on disk.
+        bytes: Size of all rows.
     """
 
     def __init__(
@@ -61,47 +68,32 @@ class CachedPictures:
         views: FixedViews,
         prefix: FrozenPrefix,
         storage: Storage,
-        compute_type: torch.dtype,
         seed: int,
     ) -> None:
-        self._samples, self._views, self._prefix = tuple(samples), views, prefix
-        self._compute_type, self._seed = compute_type, seed
+        self._views, self._prefix, self._seed = views, prefix, seed
+        self._files = [(sample.path, hashes[sample.path]) for sample in samples]
         self._labels = torch.tensor([sample.label for sample in samples])
-        self._keys = [[row_key(hashes[sample.path], number) for number in range(views.squares)] for sample in samples]
+        self._keys = row_keys((sha256 for _, sha256 in self._files), views.squares)
         self.format = MapFormat(prefix.shape(views.square_side), storage)
         self._view_shape = prefix.shape(views.image_size)
         self.folder = maps_folder() / self._identity()
-        self._store: MapStore | None = None
-        self._missing: list[tuple[int, int]] = []
-        self._addresses: list[list[Address]] = []
+        self.bytes = self._keys.size * self.format.row_bytes
+        self._store = MapStore(None, self.format.row_bytes)
+        self._places = np.empty(self._keys.shape, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._files)
 
-    @property
-    def row_count(self) -> int:
-        """Number of rows of all pictures."""
-        return len(self._samples) * self._views.squares
-
-    def kept_on_disk(self) -> float:
-        """Which part of the rows is on disk already."""
+    def on_disk(self) -> tuple[float, list[Path]]:
+        """Returns which part of the rows is on disk already, 0 to 1, and the files with the keys of their segments."""
         store = MapStore(self.folder, self.format.row_bytes)
-        rows = [key in store for keys in self._keys for key in keys]
-        return sum(rows) / self.row_count
-
-    def look(self, *, on_disk: bool) -> None:
-        """Finds out which rows are missing; to be called in all processes before any of them fills."""
-        self._store = MapStore(self.folder if on_disk else None, self.format.row_bytes)
-        self._missing = [
-            (square, index)
-            for square in range(self._views.squares)
-            for index, keys in enumerate(self._keys)
-            if keys[square] not in self._store
-        ]
+        places = store.find(self._keys)
+        return float((places >= 0).mean()), store.segments_of(places)
 
     def fill(
         self,
         *,
+        on_disk: bool,
         batch_size: int,
         workers: int,
         rank: int,
@@ -111,74 +103,86 @@ class CachedPictures:
         """Computes this process's share of the rows that are missing.
 
         Raises:
-            BadImageError: A picture cannot be decoded any more.
+            BadImageError: A picture cannot be decoded any more, or is another one than before.
             OSError: The disk is full or cannot be written; what is there stays.
         """
-        assert self._store is not None
-        missing = self._missing[rank::processes]
-        if not missing:
+        self._store = MapStore(self.folder if on_disk else None, self.format.row_bytes)
+        missing = self._store.find(self._keys) < 0
+        # By position among all pictures: what is missing may look different to processes that come later.
+        mine = [index for index in np.flatnonzero(missing.any(axis=1)).tolist() if index % processes == rank]
+        if not mine:
             return
-        with ProgressBar("computing maps", steps=len(missing), shown=rank == 0) as bar:
-            for square in range(self._views.squares):
-                indices = [index for of, index in missing if of == square]
-                keys = [self._keys[index][square] for index in indices]
-                rows = self._rows(indices, square, batch_size=batch_size, workers=workers, bar=bar, stopped=stopped)
-                self._store.add(keys, rows)
+        with ProgressBar("computing maps", steps=int(missing[mine].sum()), shown=rank == 0) as bar:
+            together = max(1, batch_size // self._views.squares)
+            batches = [[(0, index) for index in mine[at : at + together]] for at in range(0, len(mine), together)]
+            squares = _MissingSquares(self._files, self._views, missing)
+            loader = picture_loader(squares, Batches(batches), workers=workers, collate=_concatenate)
+            try:
+                self._store.add(self._rows(loader, missing, bar=bar, stopped=stopped))
+            finally:
+                stop_workers(loader)
 
     def open(self) -> None:
-        """Finds all rows, those of other processes too; `fill` was called in all of them."""
-        assert self._store is not None
-        self._store.refresh()
-        self._addresses = [self._store.addresses(keys) for keys in self._keys]
+        """Finds all rows, those of other processes too; `fill` was called in all of them.
 
-    def batches(self, batches: Sequence[list[Key]], *, pin: bool) -> Iterator[list[Tensor]]:
-        """Yields (maps [batch, *shape] in the compute type, labels [batch], indices [batch]), some batches ahead.
+        Raises:
+            TrainingError: Some are not there.
+        """
+        waited_until = time.monotonic() + _SECONDS_TO_APPEAR
+        self._store.refresh()
+        while (lost := int(((places := self._store.find(self._keys)) < 0).sum())) and time.monotonic() < waited_until:
+            time.sleep(0.5)
+            self._store.refresh()
+        if lost:
+            raise TrainingError(f"{lost} maps have gone from {self.folder} since they were written; use --cache off")
+        self._places = places
+
+    def batches(self, batches: Sequence[list[Key]]) -> Iterator[list[Tensor]]:
+        """Yields (maps [batch, *shape] on the device, labels [batch], indices [batch]); some are read ahead.
 
         Args:
             batches: (epoch, index) of each sample.
-            pin: Put maps where a GPU can fetch them by itself.
         """
-        return _ahead(self._batch(keys, pin=pin) for keys in batches)
+        if self._store.folder is not None:
+            mark_used(self._store.segments_of(self._places))
+        device = self._prefix.device
+        for rows, places, indices in _ahead(self._read(keys) for keys in batches):
+            maps = self.format.decode(rows.to(device, non_blocking=True), self._prefix.compute_type)
+            yield [self._cut(maps, places), self._labels[indices], torch.tensor(indices)]
 
     def _rows(
         self,
-        indices: Sequence[int],
-        square: int,
+        loader: Iterable[tuple[Tensor, list[int]]],
+        missing: NDArray[np.bool_],
         *,
-        batch_size: int,
-        workers: int,
         bar: ProgressBar,
         stopped: Callable[[], bool],
-    ) -> Iterator[Tensor]:
-        pictures = PictureDataset([self._samples[index] for index in indices], _Square(self._views, square), seed=0)
-        loader = picture_loader(pictures, Batches(ordered_batches(len(indices), batch_size)), workers=workers)
-        try:
-            for batch, _, _ in loader:
-                if stopped():
-                    return
-                yield self.format.encode(self._prefix(batch))
-                bar.advance(steps=len(batch))
-        finally:
-            stop_workers(loader)
+    ) -> Iterator[tuple[NDArray[np.bytes_], Tensor]]:
+        for squares, indices in loader:
+            if stopped():
+                return
+            keys = np.concatenate([self._keys[index][missing[index]] for index in indices])
+            yield keys, self.format.encode(self._prefix(squares))
+            bar.advance(steps=len(keys))
 
-    def _batch(self, keys: Sequence[Key], *, pin: bool) -> list[Tensor]:
-        assert self._store is not None
+    def _read(self, keys: Sequence[Key]) -> tuple[Tensor, list[Place], list[int]]:
         places = [self._views.place(sample_seed(self._seed, epoch, index)) for epoch, index in keys]
         indices = [index for _, index in keys]
-        rows = self._store.fetch(
-            [self._addresses[index][place.square] for index, place in zip(indices, places, strict=True)], pin=pin
-        )
-        maps = self.format.decode(rows, self._compute_type)
-        if self._view_shape != self.format.shape:
-            height, width = self._view_shape[1:]
-            step = self._views.image_size // height
-            corners = [(place.top // step, place.left // step) for place in places]
-            cut = [
-                square[:, top : top + height, left : left + width]
-                for square, (top, left) in zip(maps, corners, strict=True)
-            ]
-            maps = torch.stack(cut).contiguous(memory_format=torch.channels_last)
-        return [maps, self._labels[indices], torch.tensor(indices)]
+        rows = self._places[indices, [place.square for place in places]].tolist()
+        return self._store.fetch(rows, pin=self._prefix.device.type == "cuda"), places, indices
+
+    def _cut(self, maps: Tensor, places: Sequence[Place]) -> Tensor:
+        """Cuts the views out of maps of larger squares."""
+        if self._view_shape == self.format.shape:
+            return maps
+        height, width = self._view_shape[1:]
+        step = self._views.image_size // height
+        corners = [(place.top // step, place.left // step) for place in places]
+        cut = [
+            square[:, top : top + height, left : left + width]
+            for square, (top, left) in zip(maps, corners, strict=True)
+        ]
+        return torch.stack(cut).contiguous(memory_format=torch.channels_last)
 
     def _identity(self) -> str:
         parts = (
@@ -195,14 +199,34 @@ class CachedPictures:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-class _Square:
-    """One of the squares of some views as a transform."""
+class _MissingSquares(Dataset[tuple[Tensor, int]]):
+    """Of each picture the squares that are missing, uint8 [squares, 3, side, side], and its index."""
 
-    def __init__(self, views: FixedViews, number: int) -> None:
-        self._views, self._number, self.min_side = views, number, views.min_side
+    def __init__(self, files: Sequence[tuple[Path, str]], views: FixedViews, missing: NDArray[np.bool_]) -> None:
+        self._files, self._views, self._missing = files, views, missing
 
-    def __call__(self, image: Picture, *, key: int) -> Picture:  # noqa: ARG002
-        return self._views.square(image, self._number)
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        _, index = key
+        path, sha256 = self._files[index]
+        with errors_that_travel():
+            image = decode_image(_unchanged(path, sha256), min_side=self._views.min_side)
+            squares = [self._views.square(image, int(number)) for number in np.flatnonzero(self._missing[index])]
+        return torch.from_numpy(np.stack(squares).transpose(0, 3, 1, 2).copy()), index
+
+
+def _unchanged(path: Path, sha256: str) -> bytes:
+    """Returns the content of a file if it is still what it was: others will find its maps under its hash."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadImageError(f"{path}: {error.strerror or error}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise BadImageError(f"{path}: has changed since the run began")
+    return content
+
+
+def _concatenate(batch: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, list[int]]:
+    return torch.cat([squares for squares, _ in batch]), [index for _, index in batch]
 
 
 _END = object()

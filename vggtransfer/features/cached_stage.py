@@ -20,13 +20,11 @@ class CachedStage:
         length: How many layers of the model have been computed already.
         train: Training pictures.
         validation: Validation pictures.
-        pin: Whether a GPU is to fetch the maps.
     """
 
     length: int
     train: CachedPictures
     validation: CachedPictures
-    pin: bool
 
     def rest_of(self, model: LayeredModel) -> nn.Module:
         """The layers that take the maps; the model's own, not copies."""
@@ -34,8 +32,8 @@ class CachedStage:
 
     def train_batches(self, batches: Sequence[list[Key]]) -> Iterator[list[Tensor]]:
         """Yields (maps, labels, indices) for batches of (epoch, index)."""
-        return self.train.batches(batches, pin=self.pin)
+        return self.train.batches(batches)
 
     def validation_batches(self, batches: Sequence[list[Key]]) -> Iterator[list[Tensor]]:
         """Yields (maps, labels, indices) for batches of (epoch, index)."""
-        return self.validation.batches(batches, pin=self.pin)
+        return self.validation.batches(batches)

@@ -115,7 +115,6 @@ def extract(
     from vggtransfer.features.extraction_run import compute_parts
     from vggtransfer.features.picture_list import list_folder
     from vggtransfer.features.processes import share_of_work
-    from vggtransfer.freed_memory import keep_freed_memory
     from vggtransfer.progress_bar import ProgressBar
 
     check_out(out)
@@ -138,8 +137,6 @@ def extract(
         title = f"extracting {', '.join(shapes)} in {plan.precision} on {chosen_device}"
         if not sys.stderr.isatty():
             print(f"{title}: {count:,} of {len(pictures):,} pictures", file=sys.stderr)
-        if chosen_device.type == "cpu":
-            keep_freed_memory()
         trunk = _trunk(encoder, plan, pictures, batch_size=batch_size, device=chosen_device)
         with ProgressBar(title, steps=count, shown=share.local_rank == 0) as bar:
             compute_parts(

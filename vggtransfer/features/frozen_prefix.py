@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
+from vggtransfer.encoder.layer_costs import trunk_costs
 from vggtransfer.encoder.layers import is_hooked, layer_strides
 from vggtransfer.encoder.trunk_files import weights_digest
 from vggtransfer.encoder.vgg import VGGEncoder
-from vggtransfer.features.evaluation_mode import evaluation_mode
 from vggtransfer.features.frozen_trunk import FrozenTrunk
 
 
@@ -123,13 +121,11 @@ def _settings(layer: nn.Module) -> str:
     return f"{type(layer).__name__}({layer.extra_repr()})"
 
 
-def count_macs(first: Sequence[nn.Module], then: Sequence[nn.Module], pictures: Tensor) -> tuple[int, int]:
-    """Multiply-accumulates of convolutions and linear layers in two parts of a model, as torch counts them."""
-    counts, x = [], pictures
-    with evaluation_mode(nn.ModuleList([*first, *then])), torch.no_grad():
-        for layers in (first, then):
-            with FlopCounterMode(display=False) as counter:
-                for layer in layers:
-                    x = layer(x)
-            counts.append(int(counter.get_total_flops()) // 2)
-    return counts[0], counts[1]
+def layer_macs(model: LayeredModel, image_size: int) -> list[int]:
+    """Multiply-accumulates of each layer for a square picture of a side in pixels."""
+    encoder = model.encoder
+    rows = trunk_costs(encoder.architecture, image_size=image_size, output_stride=encoder.output_stride)
+    trunk = {row.name: row.conv_macs for row in rows}
+    return [
+        trunk.get(name, layer.weight.numel() if isinstance(layer, nn.Linear) else 0) for name, layer in model.layers()
+    ]

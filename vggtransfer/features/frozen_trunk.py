@@ -104,19 +104,16 @@ class Convolution(nn.Module):
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, *, relu: bool) -> None:
         super().__init__()
         weight, bias = convolution.weight, convolution.bias
+        assert bias is not None
         if norm is not None:
             assert norm.running_mean is not None
             assert norm.running_var is not None
-            weight, bias = fuse_conv_bn_weights(
-                weight.double(),
-                None if bias is None else bias.double(),
-                norm.running_mean.double(),
-                norm.running_var.double(),
-                norm.eps,
-                norm.weight.double(),
-                norm.bias.double(),
+            # In double precision, and on the CPU, because Apple GPUs have none.
+            mean, variance, scale, shift, weight, bias = (
+                tensor.detach().cpu().double()
+                for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias, weight, bias)
             )
-        assert bias is not None
+            weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift)
         self.register_buffer("weight", weight.detach().to(torch.float32, copy=True))
         self.register_buffer("bias", bias.detach().to(torch.float32, copy=True))
         self.padding, self.dilation = convolution.padding, convolution.dilation

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vggtransfer.data.decode import decode_image
 from vggtransfer.data.resampling import Picture, centre_square
@@ -65,6 +65,7 @@ def read_picture(given: GivenPicture, *, image_size: int, crop_fraction: float) 
 
 
 def _of_image(image: Image.Image) -> Picture:
+    image = ImageOps.exif_transpose(image)  # as the same file given by its path
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

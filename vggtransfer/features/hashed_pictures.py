@@ -47,9 +47,9 @@ class HashedPictures(Dataset[HashedPicture]):
         path = self.pictures.path(number)
         try:
             # What is no file has its reason told by the decoder; reading a pipe would wait for a writer.
-            content = path.read_bytes() if path.is_file() else path
-            image = decode_image(content, min_side=self.transform.min_side)
-            digest = hashlib.sha256(content if isinstance(content, bytes) else path.read_bytes()).digest()
+            content = path.read_bytes() if path.is_file() else b""
+            image = decode_image(content or path, min_side=self.transform.min_side)
+            digest = hashlib.sha256(content).digest()
         except BadImageError as error:
             return HashedPicture(number, None, b"", _reason(path, error))
         except (OSError, MemoryError) as error:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import secrets
-import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,20 +17,15 @@ from torch import Tensor
 from vggtransfer.cache import write_atomically
 
 KEY_BYTES = 34  # SHA-256 of the picture's file and the number of the square
+KEYS, ROWS = ".keys", ".rows"
 _SEGMENT_BYTES = 64 * 2**20
-_KEYS, _ROWS = ".keys", ".rows"
 
 
-class Address(NamedTuple):
-    """Where a row lies."""
-
-    segment: int
-    row: int
-
-
-def row_key(sha256: str, square: int) -> bytes:
-    """The key of one square of a picture."""
-    return bytes.fromhex(sha256) + square.to_bytes(2, "little")
+def row_keys(hashes: Iterable[str], squares: int) -> NDArray[np.bytes_]:
+    """The keys [pictures, squares] of all squares of pictures with these SHA-256."""
+    endings = [square.to_bytes(2, "little") for square in range(squares)]
+    keys = [[bytes.fromhex(sha256) + ending for ending in endings] for sha256 in hashes]
+    return np.array(keys, dtype=f"S{KEY_BYTES}").reshape(-1, squares)
 
 
 class MapStore:
@@ -48,119 +42,106 @@ class MapStore:
 
     def __init__(self, folder: Path | None, row_bytes: int) -> None:
         self.folder, self.row_bytes = folder, row_bytes
+        self._names: list[str] = []
         self._segments: list[NDArray[np.uint8]] = []
-        self._names: set[str] = set()
-        self._addresses: dict[bytes, Address] = {}
+        self._keys = np.empty(0, dtype=f"S{KEY_BYTES}")  # sorted
+        self._places = np.empty(0, dtype=np.int64)  # segment * 2**32 + row, of each of them
+        self._unsorted: list[tuple[NDArray[np.bytes_], NDArray[np.int64]]] = []
         self.refresh()
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._addresses
 
     def refresh(self) -> None:
         """Takes in the segments that others have written since."""
-        if self.folder is None or not self.folder.is_dir():
+        if self.folder is None:
             return
-        for path in sorted(self.folder.glob(f"*{_KEYS}")):
+        for path in sorted(self.folder.glob(f"*{KEYS}")):
             if path.stem in self._names or path.name.startswith("."):
                 continue
             with suppress(OSError, ValueError):  # removed to make room, or not of this program: as if not there
-                keys = path.read_bytes()
-                rows = np.memmap(path.with_suffix(_ROWS), np.uint8, "r").reshape(-1, self.row_bytes)
-                if len(keys) == KEY_BYTES * len(rows):
+                keys = np.fromfile(path, dtype=f"S{KEY_BYTES}")
+                rows = np.memmap(path.with_suffix(ROWS), np.uint8, "r").reshape(-1, self.row_bytes)
+                if path.stat().st_size == KEY_BYTES * len(rows):
                     self._take(path.stem, rows, keys)
-        os.utime(self.folder)  # it is in use: the last to be removed
 
-    def add(self, keys: Sequence[bytes], rows: Iterable[Tensor]) -> None:
-        """Adds rows.
+    def find(self, keys: NDArray[np.bytes_]) -> NDArray[np.int64]:
+        """Returns the places of some keys for `fetch`, in the same shape; -1 for those that are not there."""
+        self._sort()
+        if len(self._keys) == 0:
+            return np.full(keys.shape, -1, dtype=np.int64)
+        positions = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        return np.where(self._keys[positions] == keys, self._places[positions], -1)
 
-        Args:
-            keys: One key for each row.
-            rows: Batches uint8 [batch, row_bytes], in the order of the keys. If they end early, those that came count.
+    def add(self, batches: Iterable[tuple[NDArray[np.bytes_], Tensor]]) -> None:
+        """Adds rows uint8 [batch, row_bytes] with their keys [batch]. If they end early, those that came count.
 
         Raises:
             OSError: The disk is full or cannot be written; finished segments stay.
         """
-        room = max(1, _SEGMENT_BYTES // self.row_bytes)
-        done = 0
-        for segment in _joined(rows, room):
-            names = b"".join(keys[done : done + len(segment)])
-            done += len(segment)
-            self._add_segment(segment, names)
+        for keys, rows in _joined(batches, max(1, _SEGMENT_BYTES // self.row_bytes)):
+            self._add_segment(keys, rows)
 
-    def fetch(self, addresses: Sequence[Address], *, pin: bool = False) -> Tensor:
+    def fetch(self, places: Sequence[int], *, pin: bool = False) -> Tensor:
         """Copies rows into one tensor uint8 [rows, row_bytes]; with `pin` into memory that a GPU can read by itself."""
-        result = torch.empty(len(addresses), self.row_bytes, dtype=torch.uint8, pin_memory=pin)
+        result = torch.empty(len(places), self.row_bytes, dtype=torch.uint8, pin_memory=pin)
         target = result.numpy()
-        for place, (segment, row) in enumerate(addresses):
-            target[place] = self._segments[segment][row]
+        for number, place in enumerate(places):
+            target[number] = self._segments[place >> 32][place & 0xFFFFFFFF]
         return result
 
-    def addresses(self, keys: Iterable[bytes]) -> list[Address]:
-        """Where the rows of some keys lie; all of them must be there."""
-        return [self._addresses[key] for key in keys]
+    def segments_of(self, places: NDArray[np.int64]) -> list[Path]:
+        """The files with the keys of the segments that hold some places; those below 0 are left out."""
+        assert self.folder is not None
+        return [self.folder / f"{self._names[number]}{KEYS}" for number in np.unique(places[places >= 0] >> 32)]
 
-    def _add_segment(self, rows: NDArray[np.uint8], keys: bytes) -> None:
+    def _add_segment(self, keys: NDArray[np.bytes_], rows: NDArray[np.uint8]) -> None:
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        if self.folder is not None:
+        if self.folder is None:
+            # Not from the heap, so that the memory goes back to the system with the store.
+            kept = np.frombuffer(mmap.mmap(-1, rows.nbytes), dtype=np.uint8).reshape(rows.shape)
+            kept[:] = rows
+        else:
             path = self.folder / name
-            with write_atomically(path.with_suffix(_ROWS)) as temporary:
+            with write_atomically(path.with_suffix(ROWS)) as temporary:
                 rows.tofile(temporary)
-            with write_atomically(path.with_suffix(_KEYS)) as temporary:
-                temporary.write_bytes(keys)
-            rows = np.memmap(path.with_suffix(_ROWS), np.uint8, "r").reshape(rows.shape)
-        self._take(name, rows, keys)
+            with write_atomically(path.with_suffix(KEYS)) as temporary:
+                keys.tofile(temporary)
+            kept = np.memmap(path.with_suffix(ROWS), np.uint8, "r").reshape(rows.shape)
+        self._take(name, kept, keys)
 
-    def _take(self, name: str, rows: NDArray[np.uint8], keys: bytes) -> None:
-        self._names.add(name)
+    def _take(self, name: str, rows: NDArray[np.uint8], keys: NDArray[np.bytes_]) -> None:
+        places = (len(self._segments) << 32) + np.arange(len(rows), dtype=np.int64)
+        self._names.append(name)
         self._segments.append(rows)
-        for row in range(len(rows)):
-            key = keys[row * KEY_BYTES : (row + 1) * KEY_BYTES]
-            self._addresses.setdefault(key, Address(len(self._segments) - 1, row))
+        self._unsorted.append((keys, places))
+
+    def _sort(self) -> None:
+        if self._unsorted:
+            keys = np.concatenate([self._keys, *(keys for keys, _ in self._unsorted)])
+            places = np.concatenate([self._places, *(places for _, places in self._unsorted)])
+            order = np.argsort(keys, kind="stable")
+            self._keys, self._places, self._unsorted = keys[order], places[order], []
 
 
-def _joined(batches: Iterable[Tensor], room: int) -> Iterator[NDArray[np.uint8]]:
-    """Joins batches of rows to segments of `room` rows; the last one may have fewer."""
-    waiting: list[NDArray[np.uint8]] = []
+def _joined(
+    batches: Iterable[tuple[NDArray[np.bytes_], Tensor]], room: int
+) -> Iterator[tuple[NDArray[np.bytes_], NDArray[np.uint8]]]:
+    """Joins batches to segments of `room` rows; the last one may have fewer."""
+    waiting: list[tuple[NDArray[np.bytes_], NDArray[np.uint8]]] = []
     count = 0
-    for batch in batches:
-        rows = batch.numpy()
+    for keys, tensor in batches:
+        rows = tensor.numpy()
         while len(rows):
-            part, rows = rows[: room - count], rows[room - count :]
-            waiting.append(part)
-            count += len(part)
+            fitting = room - count
+            waiting.append((keys[:fitting], rows[:fitting]))
+            count += len(rows[:fitting])
+            keys, rows = keys[fitting:], rows[fitting:]
             if count == room:
-                yield np.concatenate(waiting)
+                yield _concatenated(waiting)
                 waiting, count = [], 0
     if waiting:
-        yield np.concatenate(waiting)
+        yield _concatenated(waiting)
 
 
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder; 0 if there is none."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # another process removes it at this moment
-            total += path.stat().st_size if path.is_file() else 0
-    return total
-
-
-def make_room(root: Path, needed: int, *, limit: int, keep: Collection[Path]) -> None:
-    """Removes the stores below `root` that were not used for longest, until those in use can grow to `needed` bytes.
-
-    Args:
-        root: The folder of all stores.
-        needed: Bytes that the stores in use will have.
-        limit: Bytes that all stores together may take.
-        keep: The stores in use.
-    """
-    if not root.is_dir():
-        return
-    stores = [path for path in root.iterdir() if path.is_dir() and path not in keep]
-    sizes = {path: folder_bytes(path) for path in stores}
-    excess = sum(sizes.values()) + needed - limit
-    for path in sorted(stores, key=lambda store: store.stat().st_mtime):
-        if excess <= 0:
-            return
-        # Whoever still reads from it keeps the files that are open.
-        shutil.rmtree(path, ignore_errors=True)
-        excess -= sizes[path]
+def _concatenated(
+    parts: Sequence[tuple[NDArray[np.bytes_], NDArray[np.uint8]]],
+) -> tuple[NDArray[np.bytes_], NDArray[np.uint8]]:
+    return np.concatenate([keys for keys, _ in parts]), np.concatenate([rows for _, rows in parts])

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import bisect
 import secrets
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
-import psutil
 import torch
 from torch import Tensor
 
-from vggtransfer.data.dataset import PictureTransform
 from vggtransfer.data.fixed_views import SHIFT, FixedViews
 from vggtransfer.data.folders import Sample
 from vggtransfer.errors import OptionError, TrainingError
@@ -25,19 +22,20 @@ from vggtransfer.features.cached_stage import CachedStage
 from vggtransfer.features.frozen_prefix import (
     FrozenPrefix,
     LayeredModel,
-    count_macs,
     frozen_length,
+    layer_macs,
     length_at_stride,
     prefix_digest,
 )
+from vggtransfer.features.map_eviction import make_room, mark_used, room
 from vggtransfer.features.map_format import storage_of
-from vggtransfer.features.map_store import make_room
+from vggtransfer.process_memory import available_memory
 
 T = TypeVar("T")
 CacheStorage = Literal["auto", "fp32", "bf16", "int8"]
 
 
-class Processes(Protocol):
+class Group(Protocol):
     """Those that train together, see `vggtransfer.training.session.Session`."""
 
     rank: int
@@ -62,7 +60,7 @@ class CacheOptions:
     """How to keep maps.
 
     Attributes:
-        mode: Where.
+        mode: Where, other than `"off"`.
         storage: In which number format; `"auto"` is the compute type, which loses nothing.
         bytes: What all maps on disk together may take.
         epochs: Of the run.
@@ -93,14 +91,11 @@ class PrefixCache:
         train: Training pictures.
         validation: Validation pictures.
         hashes: SHA-256 of each picture file.
-        transforms: Of the training pictures, each with the epoch (from 0) from which on it holds.
+        views: Of the training pictures, each with the epoch (from 0) from which on it holds.
         plain: Of the validation pictures.
         policies: Epochs (from 0) from which on another freezing policy holds.
         options: How to keep maps.
         session: The processes that train.
-
-    Raises:
-        OptionError: Maps are to be kept, but the augmentation has no fixed number of views.
     """
 
     def __init__(
@@ -109,19 +104,16 @@ class PrefixCache:
         train: Sequence[Sample],
         validation: Sequence[Sample],
         hashes: Mapping[Path, str],
-        transforms: Sequence[tuple[int, PictureTransform]],
+        views: Sequence[tuple[int, FixedViews]],
         plain: FixedViews,
         policies: Sequence[int],
         options: CacheOptions,
-        session: Processes,
+        session: Group,
     ) -> None:
         self._splits, self._hashes = (tuple(train), tuple(validation)), hashes
-        self._transforms, self._plain = tuple(transforms), plain
-        self._borders = sorted({*policies, *(start for start, _ in transforms), options.epochs})
+        self._views, self._plain = tuple(views), plain
+        self._borders = sorted({*policies, *(start for start, _ in views), options.epochs})
         self._options, self._session = options, session
-        self._endless = next((views for _, views in transforms if not isinstance(views, FixedViews)), None)
-        if self._endless is not None and options.mode in ("memory", "disk"):
-            raise OptionError(f"--cache {options.mode} is not possible: {self._why_endless()}")
 
     def stage(self, epoch: int) -> int:
         """Number of the stage that an epoch (from 0) belongs to."""
@@ -146,12 +138,7 @@ class PrefixCache:
             TrainingError: Maps cannot be written.
             BadImageError: A picture cannot be decoded any more.
         """
-        if self._options.mode == "off":
-            return None
-        views = next(views for start, views in reversed(self._transforms) if start <= epoch)
-        if not isinstance(views, FixedViews):
-            self._without(self._why_endless())
-            return None
+        views = next(views for start, views in reversed(self._views) if start <= epoch)
         length = frozen_length(model)
         if views.square_side > views.image_size:
             length = length_at_stride(model, length, SHIFT)
@@ -173,14 +160,12 @@ class PrefixCache:
         if decision.where == "off":
             self._without(decision.reason)
             return None
-        squares = f"{views.squares} views" if views.squares > 1 else "one view"
-        place = "on disk" if decision.where == "disk" else "in memory"
-        kind = parts[0].format.storage
-        self._say(
-            f"cache: {place}", f"{prefix.last} in {kind} for {squares} of each training picture, {decision.reason}"
-        )
-        self._fill(parts, on_disk=decision.where == "disk", stopped=stopped)
-        return None if stopped() else CachedStage(length, parts[0], parts[1], pin=self._session.device.type == "cuda")
+        place = f"on disk in {maps_folder()}" if decision.where == "disk" else "in memory"
+        count = f"{views.squares} views" if views.squares > 1 else "one view"
+        what = f"{prefix.last} in {parts[0].format.storage} for {count} of each training picture"
+        self._say(f"cache: {place}", f"{what}, {decision.reason}")
+        there = self._fill(parts, on_disk=decision.where == "disk", stopped=stopped)
+        return CachedStage(length, parts[0], parts[1]) if there else None
 
     def _part(self, samples: Sequence[Sample], prefix: FrozenPrefix, views: FixedViews) -> CachedPictures:
         options = self._options
@@ -190,31 +175,27 @@ class PrefixCache:
             views=views,
             prefix=prefix,
             storage=storage_of(options.compute_type) if options.storage == "auto" else options.storage,
-            compute_type=options.compute_type,
             seed=options.seed,
         )
 
     def _work(
         self, epoch: int, model: LayeredModel, length: int, views: FixedViews, parts: Sequence[CachedPictures]
     ) -> Work:
-        layers = [layer for _, layer in model.layers()]
-        encoder = model.encoder
-        picture = encoder.mean.new_zeros(1, encoder.mean.shape[1], views.image_size, views.image_size)
-        frozen, rest = count_macs(layers[:length], layers[length:], picture)
+        macs = layer_macs(model, views.image_size)
         return Work(
             epochs=self._borders[self.stage(epoch)] - epoch,
             train_pictures=len(parts[0]),
             validation_pictures=len(parts[1]),
             squares=views.squares,
             square_scale=(views.square_side / views.image_size) ** 2,
-            frozen_macs=frozen,
-            other_macs=rest,
-            row_bytes=parts[1].format.row_bytes,
+            frozen_macs=sum(macs[:length]),
+            other_macs=sum(macs[length:]),
+            bytes=sum(part.bytes for part in parts),
         )
 
     def _is_shared(self) -> bool:
         """Whether all processes see the same folder; on machines with disks of their own they do not."""
-        if self._session.processes == 1:
+        if self._session.processes == 1 or self._options.mode == "memory":
             return True
         mark = maps_folder() / f"shared-{secrets.token_hex(8)}"
         mark = self._session.on_main(lambda: _touched(mark))
@@ -223,32 +204,29 @@ class PrefixCache:
         return round(seen.item()) == self._session.processes
 
     def _decide(self, work: Work, parts: Sequence[CachedPictures], *, shared: bool) -> Decision:
-        root = maps_folder()
-        there = next(folder for folder in (root, *root.parents) if folder.is_dir())
-        kept = [part.kept_on_disk() for part in parts] if self._options.mode != "memory" else [0.0, 0.0]
+        options = self._options
+        found = [part.on_disk() for part in parts] if options.mode != "memory" else [(0.0, [])]
+        used = [path for _, paths in found for path in paths]
         return decide(
-            self._options.mode,
+            options.mode,
             work,
-            kept=min(kept),
-            free_memory=psutil.virtual_memory().available,
-            free_disk=shutil.disk_usage(there).free,
-            cache_bytes=self._options.bytes,
+            kept=min(part for part, _ in found),
+            free_memory=available_memory(),
+            free_disk=room(maps_folder(), limit=options.bytes, keep=used),
             shared=shared,
             processes=self._session.processes,
         )
 
-    def _fill(self, parts: Sequence[CachedPictures], *, on_disk: bool, stopped: Callable[[], bool]) -> None:
+    def _fill(self, parts: Sequence[CachedPictures], *, on_disk: bool, stopped: Callable[[], bool]) -> bool:
+        """Computes what is missing, and finds all of it; false if the stage is to go without."""
         options, session = self._options, self._session
         if on_disk:
-            folders = [part.folder for part in parts]
-            needed = sum(part.row_count * part.format.row_bytes for part in parts)
-            session.on_main(lambda: make_room(maps_folder(), needed, limit=options.bytes, keep=folders))
-        for part in parts:
-            part.look(on_disk=on_disk)
-        session.wait()
+            session.on_main(lambda: self._make_room(parts))
+        failure: OSError | None = None
         try:
             for part in parts:
                 part.fill(
+                    on_disk=on_disk,
                     batch_size=options.batch_size,
                     workers=options.workers,
                     rank=session.rank,
@@ -256,20 +234,31 @@ class PrefixCache:
                     stopped=stopped,
                 )
         except OSError as error:
-            raise TrainingError(
-                f"cannot write maps to {maps_folder()}: {error.strerror or error}; make room, or use --cache off"
-            ) from error
-        session.wait()
-        if not stopped():
+            failure = error
+        # All processes have to come to the same end.
+        failed, interrupted = session.sum(torch.tensor([float(failure is not None), float(stopped())])).tolist()
+        if failed:
+            reason = (failure.strerror or str(failure)) if failure else "another process could not write"
+            self._cannot_write(f"cannot write maps to {maps_folder()}: {reason}")
+        elif not interrupted:
             for part in parts:
                 part.open()
+        return not failed and not interrupted
 
-    def _why_endless(self) -> str:
-        name = getattr(self._endless, "name", "this augmentation")
-        return (
-            f"{name} makes new pictures in every epoch; --augmentation mirror or crops, or --views 8 for as many of "
-            f"{name} for each picture, can be computed once"
-        )
+    def _make_room(self, parts: Sequence[CachedPictures]) -> None:
+        found = [part.on_disk() for part in parts]
+        missing = sum(round(part.bytes * (1 - kept)) for part, (kept, _) in zip(parts, found, strict=True))
+        used = [path for _, paths in found for path in paths]
+        mark_used(used)
+        make_room(maps_folder(), missing, limit=self._options.bytes, keep=used)
+
+    def _cannot_write(self, what: str) -> None:
+        if self._options.mode == "auto":
+            self._without(what)
+        elif self._session.rank == 0:
+            raise TrainingError(f"{what}; make room, or use --cache off")
+        else:
+            raise SystemExit(2)  # one message is enough
 
     def _without(self, reason: str) -> None:
         self._say("cache: off", reason)

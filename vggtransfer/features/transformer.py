@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from vggtransfer.data.cores import usable_cores
 from vggtransfer.data.resampling import Picture
 from vggtransfer.encoder.precision import Precision
-from vggtransfer.errors import OptionError
+from vggtransfer.errors import OptionError, WeightsError
 from vggtransfer.features.given_pictures import GivenPicture, as_pictures, read_picture
 from vggtransfer.features.layer_choice import feature_shapes
 from vggtransfer.features.pooling import PoolName, pool_maps
@@ -107,7 +107,10 @@ class VGGFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             rows.append(pool_maps(trunk(pixels)[self.layer], self.pool).flatten(1).cpu())
         features = torch.cat(rows)
         if not features.isfinite().all():
-            raise OptionError(f"{self.layer} gives NaN or infinity in precision={self.precision}; use precision='fp32'")
+            found = f"{self.layer} of {self.arch} gives NaN or infinity in precision={self.precision}"
+            if self.precision == "fp32":
+                raise WeightsError(f"{found}: its weights are damaged")
+            raise OptionError(f"{found}; use precision='fp32'")
         return features.numpy()
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:  # noqa: ARG002

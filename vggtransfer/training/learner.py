@@ -72,7 +72,6 @@ class Learner:
         self.scaler = torch.amp.GradScaler(session.device.type, enabled=options.precision == torch.float16)
         encoder.unfreeze(options.stages[0].value)
         self.optimizer = self._optimizer()
-        self.feed(None)
 
     @property
     def best(self) -> nn.Module:
@@ -89,12 +88,14 @@ class Learner:
     def feed(self, rest: Rest | None) -> None:
         """Chooses what the batches to come are for: the layers that are left, or the whole model.
 
-        Also to be called after the set of trainable parameters has changed.
+        To be called before the first step, and after the set of trainable parameters has changed.
         """
         part = self.model if rest is None else rest.rest_of(self.model)
         self.part = cast(nn.Module, torch.compile(part)) if self.options.compile else part
-        averaged = self.best if rest is None else rest.rest_of(self.best)
-        self.average = self.part if self.ema is None else averaged
+        if self.ema is None:
+            self.average = self.part
+        else:
+            self.average = self.best if rest is None else rest.rest_of(self.best)
         self.wrapped = self.session.wrap(self.part)
 
     def step(self, batches: Iterator[list[Tensor]], *, epoch: int, number: int, flags: tuple[bool, ...]) -> StepResult:

@@ -166,6 +166,7 @@ class Fit:
         if frozen_part is not None:
             for loader in (self.train_loader, self.validation_loader):
                 stop_workers(loader)
+            self.rest = None  # so that the maps of the stage before can go first
             average = None if learner.ema is None else learner.best
             self.rest = frozen_part.enter(epoch, learner.model, average=average, stopped=request.is_made)
             if self._any(request.is_made()):

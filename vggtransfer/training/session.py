@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from vggtransfer.encoder.precision import resolve_device
 from vggtransfer.errors import OptionError, VGGTransferError
-from vggtransfer.freed_memory import keep_freed_memory
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 T = TypeVar("T")
@@ -36,8 +35,6 @@ class Session:
 
     def __init__(self, device: DeviceName = "auto") -> None:
         on_cpu = resolve_device(device).type == "cpu"
-        if on_cpu:
-            keep_freed_memory()
         # accelerate keeps the first device for the life of the process; a second run may ask for another one.
         AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
         self._accelerator = Accelerator(

@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import resource
-from vggtransfer.freed_memory import keep_freed_memory
+from vggtransfer.process_memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
