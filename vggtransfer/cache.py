@@ -45,8 +45,10 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.chmod(permissions)
         _flush_to_disk(temporary)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say so
         raise
     if os.name == "posix":
         # The rename itself lives in the folder: without this a power cut may bring the old file back.

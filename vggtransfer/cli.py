@@ -9,8 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vggtransfer.errors import OptionError, VGGTransferError, did_you_mean
+from vggtransfer.printable import printable
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,18 @@ def _imported(place: str) -> Callable[..., object]:
 
 
 # A full disk, a read-only or forbidden place: nothing that a traceback would help with.
-_NOT_OUR_FAULT = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+_NOT_OUR_FAULT = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 _USAGE = """\
 usage: vggtransfer COMMAND [--config RECIPE.yaml] [--option VALUE ...]
@@ -120,6 +133,9 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = COMMANDS) -> int:
     """Runs one command line and returns the exit code: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (for the rest of the process)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files and classes that the terminal cannot show
     try:
@@ -127,7 +143,7 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         sys.stdout.flush()
         return code
     except VGGTransferError as error:
-        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).splitlines()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interruption:
         print(str(interruption) or "interrupted", file=sys.stderr)

@@ -478,3 +478,39 @@ class TestDevice:
 
     def test_auto_precision_is_one_of_two(self) -> None:
         assert resolve_precision("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
+
+
+class TestWhatWasTrainedOn:
+    def test_the_networks_of_a_comparison_share_a_record(
+        self, colour_run: Path, write_colours: Writer, record_pictures: Recorder, tmp_path: Path
+    ) -> None:
+        data = tmp_path / "data"
+        paths = write_colours(data)
+        comparison = tmp_path / "comparison"
+        (comparison / "vgg").mkdir(parents=True)
+        (colour_run / "model.safetensors").rename(comparison / "vgg" / "model.safetensors")
+        record_pictures(comparison, data, train=paths[1:], test=paths[:1])
+        (comparison / "recipe.yaml").write_text("archs: vgg16\n")
+        assert evaluate(data, model=comparison / "vgg").scores.pictures == 1
+
+    def test_a_table_that_is_no_record_is_not_taken_for_one(
+        self, colour_run: Path, write_colours: Writer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_colours(tmp_path / "data")
+        (colour_run / "pictures.csv").write_text("path,label\na.jpg,red\n")
+        result = evaluate(tmp_path / "data", model=colour_run)
+        assert result.trained_on is None
+        assert "which pictures the model was trained on is not known" in capsys.readouterr().err
+
+    def test_a_reader_that_goes_away_costs_no_results(
+        self, colour_run: Path, write_colours: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_colours(tmp_path / "data")
+
+        def closed(*_: object) -> None:
+            raise BrokenPipeError
+
+        monkeypatch.setattr("vggtransfer.classification.evaluation._print", closed)
+        with pytest.raises(BrokenPipeError):
+            evaluate(tmp_path / "data", model=colour_run, out=tmp_path / "out")
+        assert (tmp_path / "out" / "report.html").is_file()

@@ -311,7 +311,7 @@ def test_no_model_and_a_file_in_the_way(colour_run: Path, pictures: list[Path], 
         explain([str(pictures[0])], model=tmp_path / "elsewhere")
     with pytest.raises(OptionError, match=r"--out .*is a file"):
         explain([str(pictures[0])], model=colour_run, out=pictures[1])
-    with pytest.raises(OptionError, match=r"--out .*is the run directory of a model"):
+    with pytest.raises(OptionError, match=r"--out .*is the folder of a run"):
         explain([str(pictures[0])], model=colour_run, out=colour_run)
 
 

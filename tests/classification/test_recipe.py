@@ -485,3 +485,11 @@ def test_wrong_options_are_named_before_anything_is_written(colours, tmp_path, c
 def test_missing_data_is_one_line():
     with pytest.raises(OptionError, match="missing --data"):
         finetune()
+
+
+def test_the_demo_checks_its_options_before_it_draws(tmp_path):
+    from vggtransfer.classification.demo import demo
+
+    with pytest.raises(OptionError, match="--epochs 0 is not possible"):
+        demo(out=tmp_path / "demo", epochs=0)
+    assert not (tmp_path / "demo").exists()

@@ -179,6 +179,15 @@ def test_one_picture_per_class_leaves_nothing_to_validate_with(tmp_path: Path) -
 # What else lies around
 
 
+def test_what_runs_have_written_is_no_data(tmp_path: Path) -> None:
+    touch(tmp_path, "rose/1.jpg", "rose/2.jpg", "iris/1.jpg", "iris/2.jpg")
+    touch(tmp_path, "runs/finetune/1/recipe.yaml", "runs/finetune/1/curves.png", "runs/evaluate/1/environment.json")
+    touch(tmp_path, "runs/evaluate/1/confusion.png")
+    folders = read_folders(tmp_path)
+    assert folders.classes == ("iris", "rose")
+    assert any("runs" in warning for warning in folders.warnings)
+
+
 def test_files_that_are_no_pictures_are_counted_and_system_files_are_not(tmp_path: Path) -> None:
     flat(tmp_path, {"a": 4, "b": 4})
     touch(tmp_path, "a/notes.txt", "b/deep/labels.csv", "readme.md")

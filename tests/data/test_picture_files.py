@@ -105,3 +105,17 @@ def test_a_folder_that_may_not_be_read(photos: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match="cannot read the folder more: Permission denied"):
         list_pictures(["more"])
+
+
+def test_names_that_begin_with_a_tilde(photos: Path) -> None:
+    (photos / "~tmp.png").touch()
+    assert listed("~tmp.png", "*.png") == ["~tmp.png"]
+
+
+def test_names_that_are_no_text_or_end_in_spaces(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [b"no\xfftext.jpg", b"space.jpg "]
+    for name in names:
+        (photos / os.fsdecode(name)).touch()
+    stream = io.TextIOWrapper(io.BytesIO(b"\n".join(names) + b"\r\n\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", stream)
+    assert listed("-") == [os.fsdecode(name) for name in names]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -32,11 +33,24 @@ def demo(*, out: Path | None = None, image_size: int = 96, epochs: int = 25, see
         seed: Seed of the drawing and the training.
     """
     from vggtransfer.classification.evaluation import evaluate
+    from vggtransfer.classification.fit_options import check_recipe
     from vggtransfer.classification.prediction import predict
     from vggtransfer.classification.recipe import finetune
     from vggtransfer.data.synthetic import SPECIES, write_synthetic_flowers
     from vggtransfer.training.run_directory import create_run_directory
 
+    training: dict[str, Any] = {
+        "arch": "vgg16_bn_x0_25",
+        "unfreeze": "block5",
+        "image_size": image_size,
+        "epochs": epochs,
+        "lr": 5e-3,
+        "dropout": 0.0,
+        "augmentation": "mirror",
+        "seed": seed,
+    }
+    defaults = {name: parameter.default for name, parameter in inspect.signature(finetune).parameters.items()}
+    check_recipe({**defaults, **training, "data": Path()})  # before anything is drawn
     directory = create_run_directory("demo", out)
     flowers, run = directory / "flowers", directory / "finetune"
     print(f"Drawing {len(SPECIES)} species of flowers into {flowers}/ (train, val and test; masks beside them)")
@@ -45,19 +59,7 @@ def demo(*, out: Path | None = None, image_size: int = 96, epochs: int = 25, see
         "\nvgg16_bn_x0_25 is VGG16 with BatchNorm at a quarter of its width. Its weights, pretrained on 100,000 small\n"
         "photographs, are part of the package. Blocks 1 to 4 stay as they are; block5 learns, and a new head."
     )
-    trained = _step(
-        finetune,
-        data=flowers,
-        arch="vgg16_bn_x0_25",
-        unfreeze="block5",
-        image_size=image_size,
-        epochs=epochs,
-        lr=5e-3,
-        dropout=0.0,
-        augmentation="light",
-        seed=seed,
-        out=run,
-    )
+    trained = _step(finetune, data=flowers, **training, out=run)
     evaluated = _step(evaluate, data=flowers, model=run, out=directory / "evaluation")
     new = sorted((flowers / "test").glob("*/*"))[:: max(1, 15 * len(SPECIES) // 6)][:6]
     _step(predict, paths=[str(path) for path in new], model=run, top_k=3)

@@ -13,6 +13,7 @@ from vggtransfer.classification.views import TTA
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import DataError, OptionError
 from vggtransfer.option_values import checked_values
+from vggtransfer.printable import printable
 
 if TYPE_CHECKING:
     from vggtransfer.classification.metrics import Scores
@@ -105,7 +106,7 @@ def evaluate(
         VGGTransferError: An option, the model or the data cannot be used; says which and what to do.
     """
     given = checked_values(evaluate, locals())
-    data, model, out = given["data"], given["model"], given["out"]
+    data, model, out = given["data"], given["model"].expanduser(), given["out"]
     from vggtransfer.classification.inference import check_scoring_options, score_pictures
     from vggtransfer.classification.metrics import compute_metrics
     from vggtransfer.classification.model import load_classifier
@@ -132,6 +133,8 @@ def evaluate(
     samples = choose_samples(candidates, check.good, check.hashes, record)
     trained_on = None if record is None else sum(check.hashes[sample.path] in record.train for sample in samples)
     _report_choice(samples, good=len(check.good), trained_on=trained_on)
+    if record is None:
+        print("warning: which pictures the model was trained on is not known; they may be among these", file=sys.stderr)
 
     probabilities, labels = score_pictures(
         classifier,
@@ -145,7 +148,11 @@ def evaluate(
     scores = compute_metrics(probabilities, labels, classifier.task.classes)
     folder = _new_folder() if out is None else out
     result = EvaluationResult(model, data, split, candidates.folder, tta, scores, trained_on, check.bad, folder)
-    _print(result, format)  # before anything is written: a full disk must not cost the numbers
+    unprinted: OSError | None = None
+    try:
+        _print(result, format)  # before anything is written: a full disk must not cost the numbers
+    except OSError as error:
+        unprinted = error  # nor a closed pipe the files
     if folder is None:
         return result
     with writing_results(folder, asked=out is not None):
@@ -160,6 +167,8 @@ def evaluate(
             precision=precision,
             command=_command(given),
         )
+    if unprinted is not None:
+        raise unprinted
     if format == "table":
         from vggtransfer.classification.evaluation_table import print_files
 
@@ -192,7 +201,7 @@ def _report_bad(bad: Sequence[BadPicture]) -> None:
         return
     print(f"warning: {len(bad)} unreadable pictures left out:", file=sys.stderr)
     for picture in bad:
-        print(f"  {picture.path}: {picture.reason}", file=sys.stderr)
+        print(f"  {printable(picture.path)}: {printable(picture.reason)}", file=sys.stderr)
 
 
 def _report_choice(samples: Sequence[object], *, good: int, trained_on: int | None) -> None:

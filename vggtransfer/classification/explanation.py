@@ -134,7 +134,12 @@ def explain(
     from vggtransfer.classification.result_folder import check_result_folder, writing_results
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
     from vggtransfer.features.grad_cam import last_activation
-    from vggtransfer.training.run_directory import create_run_directory, write_environment
+    from vggtransfer.training.run_directory import (
+        ENVIRONMENT_FILE,
+        create_run_directory,
+        read_environment,
+        write_environment,
+    )
 
     check_scoring_options(batch_size=batch_size, workers=workers, tta="none")
     chosen_device = resolve_device(device)
@@ -144,6 +149,9 @@ def explain(
     asked = _label(classifier, class_, model)
     chosen_layer = classifier.encoder.architecture.layer(layer or last_activation(classifier.encoder)).name
     check_result_folder(out)
+    folder = create_run_directory("explain", None) if out is None else out
+    if (folder / ENVIRONMENT_FILE).is_file():
+        read_environment(folder)  # refuses a file that is not ours before the work
     read, probabilities, bad = score_files(
         classifier,
         paths,
@@ -153,7 +161,6 @@ def explain(
         workers=workers,
         progress="predicting",
     )
-    folder = create_run_directory("explain", None) if out is None else out
     with writing_results(folder, asked=True):
         rows, gone = write_explanations(
             classifier,

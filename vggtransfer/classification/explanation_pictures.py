@@ -100,7 +100,7 @@ def write_explanations(
                 drawn.save(temporary, "PNG")
             rows.append(row)
     for picture in gone:
-        print(f"warning: left out {picture.path}: {picture.reason}", file=sys.stderr)
+        print(f"warning: left out {printable(picture.path)}: {printable(picture.reason)}", file=sys.stderr)
     return tuple(rows), tuple(gone)
 
 
@@ -138,7 +138,7 @@ def explanation_picture(
     place = np.s_[top : top + side, left : left + side]
     explained[place] = overlay(np.ascontiguousarray(photograph[place]), heat, alpha=alpha)
 
-    title = f"{printable(row.predicted.label)}  {row.predicted.probability:.1%}"
+    probability = f"  {row.predicted.probability:.1%}"
     about = f"{layer}: what speaks for {printable(row.explained.label)}"
     if row.explained.label != row.predicted.label:
         about += f"  {row.explained.probability:.1%}"
@@ -149,7 +149,9 @@ def explanation_picture(
     canvas.paste(Image.fromarray(explained), (_MARGIN + width + _GAP, head))
     draw = ImageDraw.Draw(canvas)
     room = canvas_width - 2 * _MARGIN
-    draw.text((_MARGIN, _MARGIN - 4), _fitting(draw, title, _font(_FONT), room), _TEXT, _font(_FONT))
+    name_room = room - round(draw.textlength(probability, _font(_FONT)))
+    title = _fitting(draw, printable(row.predicted.label), _font(_FONT), name_room) + probability
+    draw.text((_MARGIN, _MARGIN - 4), title, _TEXT, _font(_FONT))
     small = _font(_FONT - 5)
     draw.text((_MARGIN, _MARGIN + round(1.35 * _FONT)), _fitting(draw, about, small, room), _SOFT, small)
     return canvas
@@ -166,15 +168,17 @@ def _targets(paths: Sequence[Path], folder: Path, layer: str, about: str | None)
     `about` is the class that was asked about, so that those of one class do not take the place of another's.
     """
     taken = {path.absolute() for path in paths}
+    numbers: dict[str, int] = {}  # of the last file for pictures of this name
     targets = []
     for path in paths:
-        number = 1
+        number = numbers.get(path.stem, 0) + 1
         while True:
             end = f"_{layer}" + (f"_{number}" if number > 1 else "") + (f"_for_{about}" if about else "") + ".png"
             target = folder / (_cut(path.stem, _MOST_BYTES - len(os.fsencode(end))) + end)
             if target.absolute() not in taken:
                 break
             number += 1
+        numbers[path.stem] = number
         taken.add(target.absolute())
         targets.append(target)
     return targets

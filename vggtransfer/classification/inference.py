@@ -23,6 +23,7 @@ from vggtransfer.data.transforms import evaluation_transform
 from vggtransfer.encoder.precision import Precision, autocast, prefers_channels_last, resolve_precision
 from vggtransfer.errors import BadImageError, DataError, OptionError, WeightsError
 from vggtransfer.features.evaluation_mode import evaluation_mode
+from vggtransfer.printable import printable
 
 
 def check_scoring_options(*, batch_size: int, workers: int | None, tta: str) -> None:
@@ -152,7 +153,7 @@ def score_files(
     def leave_out(picture: BadPicture) -> None:
         if on_bad_image == "stop":
             raise picture.stop()
-        print(f"warning: left out {picture.path}: {picture.reason}", file=sys.stderr)
+        print(f"warning: left out {printable(picture.path)}: {printable(picture.reason)}", file=sys.stderr)
         bad[picture.path] = picture
 
     probabilities, _ = score_pictures(

@@ -99,7 +99,8 @@ def load_classifier(source: str | Path) -> VGGClassifier:
     file = read_checkpoint(path)
     header = read_header(file)
     if header is None or header.kind != _KIND:
-        raise WeightsError(f"{path}: this is not a classifier trained by `vggtransfer finetune`")
+        hint = "; of the networks of `compare`, only VGG can be used" if header and header.kind == "network" else ""
+        raise WeightsError(f"{path}: this is not a classifier trained by `vggtransfer finetune`{hint}")
     task = _task(path, header)
     encoder = VGGEncoder(header.architecture, weights=None, layers=["pool5"], unfreeze="none")
     model = VGGClassifier(encoder, task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from vggtransfer.data.scan import BadPicture, write_bad_pictures
 from vggtransfer.encoder.freezing import freeze_report
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import VGGTransferError
+from vggtransfer.printable import printable
 from vggtransfer.training.contract import EpochRow, FitOptions, Progress
 from vggtransfer.training.run_directory import write_environment, write_rows
 from vggtransfer.training.session import Session
@@ -44,7 +46,7 @@ def announce(
         + (f"; {len(pictures.bad)} unreadable, listed in {run / 'bad_images.csv'}" if pictures.bad else "")
     )
     for warning in pictures.warnings:
-        print(f"warning: {warning}")
+        print(f"warning: {printable(warning)}")
     encoder = model.encoder
     print(f"{encoder.architecture.name}, weights: {encoder.origin}")
     table = Table("part", title=f"unfreeze: {encoder.unfreeze_policy}", title_justify="left")
@@ -156,7 +158,9 @@ def _draw(
         on_bad=gone.append,
     )
     for picture in gone:
-        print(f"warning: {picture.path} cannot be read any more and is not in the report: {picture.reason}")
+        warning = f"{picture.path} cannot be read any more and is not among the scores: {picture.reason}"
+        print(f"warning: {printable(warning)}")
+        pictures = replace(pictures, warnings=(*pictures.warnings, warning))
     unread = {picture.path for picture in gone}
     samples = [sample for sample in pictures.val if sample.path not in unread]
     if not samples:

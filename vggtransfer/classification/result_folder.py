@@ -20,8 +20,8 @@ def check_result_folder(out: Path | None) -> None:
     """
     if out is None:
         return
-    if (out / MODEL_FILE).exists():  # it has a report of its own, which must not be lost
-        raise OptionError(f"--out {out}: is the run directory of a model; name another folder")
+    if any((out / name).exists() for name in (MODEL_FILE, "recipe.yaml", "manifest.json")):  # nothing there may be lost
+        raise OptionError(f"--out {out}: is the folder of a run or of features; name another one")
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not there.is_dir():
         raise OptionError(f"--out {out}: {'' if there == out else f'{there} '}is a file; name a folder")

@@ -13,6 +13,8 @@ from vggtransfer.errors import DataError
 
 RECORD_FILE = "pictures.csv"
 
+_SPLITS = ("train", "val")
+
 
 @dataclass(frozen=True)
 class TrainingRecord:
@@ -38,14 +40,21 @@ class Candidates:
 
 
 def read_training_record(model: Path) -> TrainingRecord | None:
-    """Reads the record beside a model; None for a model that has none, such as a file copied out of its run."""
-    path = (model if model.is_dir() else model.parent) / RECORD_FILE
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = list(csv.DictReader(file))
-    train, val = (frozenset(row["sha256"] for row in rows if row.get("split") == split) for split in ("train", "val"))
-    return TrainingRecord(train, val)
+    """Reads the record beside a model; None for a model that has none, such as a file copied out of its run.
+
+    The networks of a comparison share one, in the folder above.
+    """
+    folder = model if model.is_dir() else model.parent
+    for place in (folder, folder.parent):
+        path = place / RECORD_FILE
+        if path.is_file() and (place == folder or (place / "recipe.yaml").is_file()):
+            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+                reader = csv.DictReader(file)
+                rows = list(reader)
+            if set(reader.fieldnames or ()) == {"path", "label", "split", "sha256"}:
+                train, val = (frozenset(row["sha256"] for row in rows if row["split"] == name) for name in _SPLITS)
+                return TrainingRecord(train, val) if train else None
+    return None
 
 
 def find_candidates(

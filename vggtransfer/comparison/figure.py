@@ -133,7 +133,7 @@ def _style(axes: Axes, title: str, x_label: str) -> None:
     bottom, top = axes.get_ylim()
     margin = 0.06 * max(top - bottom, 0.02)
     axes.set_ylim(max(0.0, bottom - margin), min(1.0, top + margin))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if top - bottom > 0.06 else None))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 def _write_names(axes: Axes, names: Sequence[_Name]) -> None:

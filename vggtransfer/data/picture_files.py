@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import sys
 from collections import Counter
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from vggtransfer.data.decode import PICTURE_SUFFIXES
 from vggtransfer.errors import DataError
+
+# What lies beside these was written by a command of this package.
+_MARKS_OF_RESULTS = frozenset({"recipe.yaml", "environment.json"})
 
 _LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
 
@@ -36,13 +40,15 @@ def list_pictures(paths: Iterable[str | Path]) -> list[Path]:
 def _with_standard_input(paths: Iterable[str | Path]) -> Iterator[str]:
     for path in paths:
         if str(path) == "-":
-            yield from (line.strip() for line in sys.stdin if line.strip())
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(errors="surrogateescape")  # names need not be valid text
+            yield from (name for line in sys.stdin if (name := line.rstrip("\r\n")).strip())
         else:
             yield str(path)
 
 
 def _expand(text: str) -> Iterable[Path]:
-    path = Path(text).expanduser()
+    path = Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
     if path.is_dir():
         pictures, others = find_pictures(path)
         if not pictures:
@@ -90,7 +96,8 @@ def find_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
 def walk_files(folder: Path) -> Iterator[Path]:
     """Yields all visible files below a folder, in the order of their paths, through symlinks but not in circles.
 
-    A link to nowhere counts as a file too, so that it is reported and not overlooked.
+    A link to nowhere counts as a file too, so that it is reported and not overlooked. Folders that a command of this
+    package has written are left out: figures of a run below the data are no data.
 
     Raises:
         DataError: A folder cannot be read.
@@ -100,7 +107,10 @@ def walk_files(folder: Path) -> Iterator[Path]:
         real = os.path.realpath(here)
         if real in ancestors:
             return
-        for entry in visible_entries(here):
+        entries = visible_entries(here)
+        if ancestors and not _MARKS_OF_RESULTS.isdisjoint(entry.name for entry in entries):
+            return
+        for entry in entries:
             path = here / entry.name
             if entry.is_dir():
                 yield from visit(path, ancestors | {real})

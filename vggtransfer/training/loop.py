@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from vggtransfer.data.loader import Batches, network_input, ordered_batches, picture_loader, stop_workers
 from vggtransfer.encoder.precision import autocast
-from vggtransfer.errors import TrainingError
+from vggtransfer.errors import BadImageError, TrainingError
 from vggtransfer.progress_bar import ProgressBar
 from vggtransfer.training.checkpoint import CHECKPOINT_FILE, save_checkpoint
 from vggtransfer.training.contract import (
@@ -80,7 +80,8 @@ class Fit:
         command: str = "finetune",
         resume_from: Path | None = None,
     ) -> None:
-        self.command, self.resume_from = command, resume_from or run
+        self.resume_from = resume_from or run
+        self.go_on = f"vggtransfer {command} --resume {shlex.quote(str(self.resume_from))}"
         self.options, self.session, self.run_directory = options, session, run
         self.encoder, self.objective = encoder, objective
         self.save_model, self.after_epoch, self.identity = save_model, after_epoch, identity
@@ -137,6 +138,7 @@ class Fit:
         """Trains to the last epoch and returns what was reached.
 
         Raises:
+            BadImageError: A picture cannot be read any more.
             DivergedError: The loss or a gradient is not finite; the last checkpoint stays usable.
             TrainingError: The checkpoint cannot be written.
             TrainingInterrupted: A signal asked to stop; the state has been saved.
@@ -149,6 +151,8 @@ class Fit:
                     self._begin_epoch(request)
                     self._train_epoch(request)
                     self._end_epoch(*self._validate(request))
+        except BadImageError as error:
+            raise BadImageError(f"{error}; put it back as it was, then go on with: {self.go_on}") from None
         finally:
             stop_workers(self.train_loader)
             stop_workers(self.validation_loader)
@@ -285,10 +289,9 @@ class Fit:
         exit_code = 128 + (request.signal_number or signal.SIGTERM)
         if not self.session.is_main:
             raise SystemExit(exit_code)  # one message is enough
-        resume_from = shlex.quote(str(self.resume_from))
         raise TrainingInterrupted(
             f"stopped and saved in epoch {self.progress.epoch + 1}, after {self.progress.step} of "
-            f"{self.steps_per_epoch} steps. Go on with: vggtransfer {self.command} --resume {resume_from}",
+            f"{self.steps_per_epoch} steps. Go on with: {self.go_on}",
             exit_code,
         )
 
