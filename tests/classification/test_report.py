@@ -231,7 +231,7 @@ class TestTrainingReport:
         monkeypatch.setattr(model, "load_classifier", load_and_lose)
         result = finetune(data, **TINY, unfreeze="none", epochs=1, val_fraction=0.5, out=tmp_path / "run")
         printed = capsys.readouterr().out
-        assert "cannot be read any more and is not in the report" in printed
+        assert "cannot be read any more and is not among the scores" in printed
         page = read_page(result.run / "report.html")
         page.check_that_it_stands_alone()
         lost = printed.count("cannot be read any more")

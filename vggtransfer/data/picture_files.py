@@ -42,7 +42,8 @@ def _with_standard_input(paths: Iterable[str | Path]) -> Iterator[str]:
         if str(path) == "-":
             if isinstance(sys.stdin, io.TextIOWrapper):
                 sys.stdin.reconfigure(errors="surrogateescape")  # names need not be valid text
-            yield from (name for line in sys.stdin if (name := line.rstrip("\r\n")).strip())
+            lines = (line.rstrip("\r\n") for line in sys.stdin)
+            yield from (line if os.path.lexists(line) else line.strip() for line in lines if line.strip())
         else:
             yield str(path)
 

@@ -29,7 +29,7 @@ def save_checkpoint(run: Path, state: dict[str, Any], *, resume_from: Path | Non
         with write_atomically(path) as temporary:
             torch.save(state, temporary)
     except (OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise TrainingError(
             f"cannot write {path}: {reason}; make room, then go on with --resume {resume_from or run}"
         ) from error
