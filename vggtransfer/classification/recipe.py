@@ -138,7 +138,8 @@ def finetune(
         device: `auto` takes a GPU if there is one.
         workers: Processes that load pictures; default: chosen for the machine.
         cache: Compute what the frozen layers answer to each view of a picture only once, and keep it on `disk` (where
-            later runs find it), in `memory`, or where `auto` finds room if it saves enough; results stay the same.
+            later runs find it), in `memory`, or where `auto` finds room if it saves enough; results stay the same but
+            for rounding, and for the border of `crops`.
         cache_precision: `auto` keeps it as computed; `int8` takes half of the space of bfloat16 and rounds.
         cache_size: Gigabytes on disk, for all runs together; what was not used for longest makes room.
         seed: Seed of everything random: initial weights, split, order, augmentation, dropout.
