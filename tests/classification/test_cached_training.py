@@ -6,8 +6,6 @@ import csv
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -273,28 +271,3 @@ def test_the_cache_stays_within_its_size(
         finetune(folder, **SETTINGS, cache="disk", cache_size=100e-6, out=tmp_path / str(number))
         written = sum(path.stat().st_size for path in (cache_folder() / "maps").rglob("*") if path.is_file())
         assert 81_920 < written <= 100_000
-
-
-def test_two_processes_share_the_work(data: Path, tmp_path: Path) -> None:
-    settings = {**SETTINGS, "arch": "vgg11", "weights": "none", "dropout": 0.0, "optimizer": "sgd", "cache": "disk"}
-    words = [str(word) for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    finished = subprocess.run(
-        [*launcher, "vggtransfer", "finetune", "--data", str(data), "--out", str(tmp_path / "two"), *words],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    assert finished.stdout.count("cache: on disk") == 1
-    stores = list((cache_folder() / "maps").iterdir())
-    keys = [
-        (path.name.partition("-")[0], path.stat().st_size // 34) for path in (cache_folder() / "maps").rglob("*.keys")
-    ]
-    assert len(stores) == 2
-    assert sum(count for _, count in keys) == 2 * 16 + 8
-    assert len({process for process, _ in keys}) == 2
-    finetune(data, **{**settings, "cache": "off"}, out=tmp_path / "one")
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=2e-4)

@@ -295,27 +295,36 @@ def test_mistakes_under_torchrun_are_told_once(tmp_path):
     assert "Connection closed" not in finished.stderr
 
 
-def test_two_processes_train_as_one(colours, tmp_path):
-    """Without BatchNorm in training mode, dropout and remainders, two processes compute what one does."""
+def test_two_processes_train_as_one(colours, tmp_path, monkeypatch):
+    """Without BatchNorm in training mode, dropout and remainders, two processes compute what one does.
+
+    They share the maps of the frozen layers, which the one computes in every epoch.
+    """
     settings = {
         **TINY,
         "arch": "vgg11",
         "unfreeze": "block5",
+        "augmentation": "mirror",
         "epochs": 2,
         "batch_size": 16,
         "dropout": 0.0,
         "optimizer": "sgd",
         "lr": 0.05,
     }
-    finetune(colours, **settings, out=tmp_path / "one")
-    finished = two_processes("--data", colours, "--out", tmp_path / "two", *options(settings))
+    finetune(colours, **settings, cache="off", out=tmp_path / "one")
+    monkeypatch.setenv("VGGTRANSFER_CACHE", str(tmp_path / "cache"))
+    finished = two_processes("--data", colours, "--out", tmp_path / "two", *options({**settings, "cache": "disk"}))
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert finished.stdout.count("best validation accuracy") == 1
+    assert finished.stdout.count("cache: on disk") == 1
     one, two = (rows_of(tmp_path / name / "metrics.csv") for name in ("one", "two"))
     for alone, together in zip(one, two, strict=True):
         for column in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
             assert float(together[column]) == pytest.approx(float(alone[column]), abs=2e-4), column
     assert json.loads((tmp_path / "two" / "environment.json").read_text())[0]["processes"] == 2
+    segments = list((tmp_path / "cache" / "maps").glob("*/*.keys"))
+    assert sum(path.stat().st_size for path in segments) == 34 * (2 * 48 + 15)
+    assert len({path.name.partition("-")[0] for path in segments}) == 2
 
 
 def test_loss_that_is_not_finite_stops_before_the_step(colours, tmp_path, monkeypatch):

@@ -348,3 +348,11 @@ def test_without_network_pretrained_weights_are_one_error(colours, tmp_path, mon
     with pytest.raises(WeightsError, match=r"cannot download .*resnet18-f37072fd\.pth"):
         compare(colours, **{**TINY, "archs": "resnet18", "weights": "default"}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_run_of_another_command_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "# All options of `vggtransfer finetune`, as version 0.1.0 understood them.\n"
+    )
+    with pytest.raises(OptionError, match=f"is a run of `finetune`; use vggtransfer finetune --resume {tmp_path}"):
+        compare(resume=tmp_path)

@@ -54,6 +54,7 @@ def write(root, **splits):
         ({"train": 10, "test": 4}, ("test", 20, 8)),  # nothing is set aside of train
         ({"train": 10, "val": 3, "test": 4}, ("test", 20, 8)),
         ({"train": 10, "val": 3}, ("val", 20, 6)),
+        ({"train": 1, "test": 4}, ("test", 2, 8)),
         ({"train": 10}, ("set aside", 16, 4)),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,11 @@ def resumed_recipe(
     if not path.is_file():
         example = f"runs/{command.__name__}/1"
         raise OptionError(f"--resume {run}: no recipe.yaml there; give a run directory such as {example}")
+    written_by = re.match(r"# All options of `vggtransfer (.+?)`", path.read_text(encoding="utf-8"))
+    if written_by and written_by[1] != command.__name__:
+        raise OptionError(
+            f"--resume {run}: is a run of `{written_by[1]}`; use vggtransfer {written_by[1]} --resume {run}"
+        )
     defaults = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
     recipe = {**defaults, **checked_values(command, read_recipe(path), place=f"{path}: ")}
     del recipe["resume"]

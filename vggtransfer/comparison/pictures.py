@@ -57,32 +57,27 @@ def load_compared_pictures(data: Path, *, limit: int | None, seed: int, progress
         DataError: No usable folder layout, or a class left without pictures.
         OptionError: A limit below the number of classes.
     """
-    folders, check = check_folders(read_folders(data, seed=seed), progress=progress)
+    folders, check = check_folders(read_folders(data, seed=seed, test_is_enough=True), progress=progress)
     split: Literal["test", "val", "set aside"]
-    if folders.layout == "flat":
-        train, test, split = folders.train, folders.val, "set aside"
+    if folders.test:
+        test, split = folders.test, "test"
     else:
-        # Without a folder `val`, pictures of `train` have been set aside for a validation that does not happen here.
-        inside = {path.parts[0] for path in (sample.path.relative_to(data) for sample in folders.train)}
-        aside = tuple(sample for sample in folders.val if sample.path.relative_to(data).parts[0] in inside)
-        if folders.test:
-            train = tuple(sorted((*folders.train, *aside), key=lambda sample: (sample.label, sample.path)))
-            test, split = folders.test, "test"
-        else:
-            train, test, split = folders.train, folders.val, "set aside" if aside else "val"
+        below = {samples[0].path.relative_to(data).parts[0] for samples in (folders.train, folders.val)}
+        aside = folders.layout == "flat" or len(below) == 1
+        test, split = folders.val, "set aside" if aside else "val"
     classes = len(folders.classes)
     if limit is not None and limit < classes:
         raise OptionError(f"--train-limit {limit} is fewer than the {classes} classes; use {classes} or more")
     pictures = LabelledPictures(
         root=folders.root,
         classes=folders.classes,
-        train=train if limit is None else limited(train, limit, root=data, seed=seed),
+        train=folders.train if limit is None else limited(folders.train, limit, root=data, seed=seed),
         val=test,
         bad=check.bad,
         hashes=check.hashes,
         warnings=folders.warnings,
     )
-    return ComparedPictures(pictures, split, available=len(train))
+    return ComparedPictures(pictures, split, available=len(folders.train))
 
 
 def limited(samples: Sequence[Sample], count: int, *, root: Path, seed: int) -> tuple[Sample, ...]:

@@ -70,7 +70,9 @@ class _Found:
     loose: list[Path] = field(default_factory=list)
 
 
-def read_folders(data: Path, *, val_fraction: float = 0.2, seed: int = 0) -> PictureFolders:
+def read_folders(
+    data: Path, *, val_fraction: float = 0.2, seed: int = 0, test_is_enough: bool = False
+) -> PictureFolders:
     """Finds the pictures for training, validation and test; opens none of them.
 
     A class is a folder with pictures at any depth. Without a folder `val` (or `valid`, `validation`), a part of the
@@ -82,6 +84,7 @@ def read_folders(data: Path, *, val_fraction: float = 0.2, seed: int = 0) -> Pic
         val_fraction: Part of the pictures set aside if there is no validation folder; each class with two or more
             pictures keeps at least one on each side.
         seed: Chooses the pictures set aside.
+        test_is_enough: With a folder `test`, set none aside; `val` may then be empty.
 
     Raises:
         DataError: The folder is missing, has no pictures, fewer than two classes, or classes in val or test that
@@ -126,7 +129,7 @@ def read_folders(data: Path, *, val_fraction: float = 0.2, seed: int = 0) -> Pic
         warnings.append(f"Folders beside {folders['train']} are not used: {_list(beside)}.")
 
     train, val, test = (_samples(found[name], classes) if name in found else () for name in ("train", "val", "test"))
-    if "val" not in found:
+    if "val" not in found and not (test and test_is_enough):
         train, val = _split_samples(train, train_root, classes, val_fraction, seed)
         if not val:
             raise DataError(

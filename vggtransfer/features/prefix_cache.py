@@ -50,10 +50,6 @@ class Group(Protocol):
         """Adds a tensor over all processes."""
         ...
 
-    def wait(self) -> None:
-        """Waits until all processes have come here."""
-        ...
-
 
 @dataclass(frozen=True)
 class CacheOptions:
