@@ -24,7 +24,8 @@ class Measurement:
         ours: Seconds of each round.
         theirs: Seconds of each round.
         operations: Multiply-adds counted twice, of our arm.
-        peak: Operations per second that our arm's number format reaches in a large matrix product here; 0 if unknown.
+        rate: Operations per second that our arm's number format reaches in a large matrix product here; 0 if unknown.
+            It is no upper limit: on some CPUs the library for convolutions is the faster one.
         note: What the results have in common, or how they differ.
     """
 
@@ -34,7 +35,7 @@ class Measurement:
     ours: Sequence[float]
     theirs: Sequence[float]
     operations: float = 0.0
-    peak: float = 0.0
+    rate: float = 0.0
     note: str = ""
 
     @property
@@ -46,10 +47,10 @@ class Measurement:
         return min(self.theirs) / min(self.ours)
 
     @property
-    def part_of_peak(self) -> float | None:
-        if not self.operations or not self.peak:
+    def part_of_matrix_product(self) -> float | None:
+        if not self.operations or not self.rate:
             return None
-        return self.operations / min(self.ours) / self.peak
+        return self.operations / min(self.ours) / self.rate
 
 
 def interleave(
@@ -69,7 +70,7 @@ def interleave(
     return seconds
 
 
-def matrix_peak(compute_type: torch.dtype) -> float:
+def matrix_rate(compute_type: torch.dtype) -> float:
     """Operations per second of a large square matrix product on this CPU."""
     side = 4096
     if compute_type == torch.int8:
@@ -93,11 +94,11 @@ def show(measurements: Sequence[Measurement]) -> None:
         f"\n{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, "
         f"{torch.backends.cpu.get_cpu_capability()}; {ROUNDS} rounds, arms in turn\n"
     )
-    print("| what | peer in the same process | times as fast: median | minimum | goal | of the matrix peak |")
+    print("| what | peer in the same process | times as fast: median | minimum | goal | of a matrix product |")
     print("| --- | --- | --- | --- | --- | --- |")
     for m in measurements:
         goal = "" if m.goal is None else f"{m.goal:g}"
-        part = "" if m.part_of_peak is None else f"{m.part_of_peak:.0%}"
+        part = "" if m.part_of_matrix_product is None else f"{m.part_of_matrix_product:.0%}"
         print(f"| {m.what} | {m.peer} | {m.median_ratio:.2f} | {m.minimum_ratio:.2f} | {goal} | {part} |")
     for m in measurements:
         if m.note:

@@ -19,7 +19,7 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from interleaved import Measurement, interleave, matrix_peak, show
+from interleaved import Measurement, interleave, matrix_rate, show
 from peers import MEAN, STD, decode_and_resize, tutorial_extraction, tutorial_training
 from PIL import Image
 from torch import Tensor
@@ -30,7 +30,6 @@ from vggtransfer.data.folders import read_split
 from vggtransfer.data.transforms import evaluation_transform
 from vggtransfer.features.frozen_trunk import FrozenTrunk
 from vggtransfer.features.quantized_trunk import QuantizedTrunk
-from vggtransfer.process_memory import keep_freed_memory
 
 CPU = torch.device("cpu")
 MACS = 15_346_630_656  # of VGG16's convolutions at 224 pixels
@@ -38,7 +37,7 @@ BATCH = 8
 
 
 class Bench:
-    """Pictures, weights and peaks that several lines share.
+    """Pictures, weights that several lines share.
 
     Args:
         scratch: Folder for everything written.
@@ -180,7 +179,7 @@ def extraction(
         goal,
         *seconds,
         operations=2 * MACS * BATCH,
-        peak=matrix_peak(compute_type),
+        rate=matrix_rate(compute_type),
         note=f"lowest cosine of pooled features {cosines.min():.5f} (random weights)",
     )
 
@@ -291,7 +290,6 @@ def main() -> None:
     options = parser.parse_args()
     names = options.names or list(LINES)
     torch.set_num_threads(options.threads)
-    keep_freed_memory()  # as the command line does; both arms profit
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(Path(scratch))
         show([LINES[name](bench) for name in names])

@@ -71,3 +71,4 @@ def test_what_killed_processes_left_goes_after_a_day(tmp_path: Path, segments: d
 def test_folders_that_cannot_be_written_are_no_error(tmp_path: Path) -> None:
     mark_used([tmp_path / "nowhere.keys"])
     make_room(tmp_path / "nowhere", 10, limit=1, keep=[])
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections import deque
@@ -86,9 +87,9 @@ class CachedPictures:
 
     def on_disk(self) -> tuple[float, list[Path]]:
         """Returns which part of the rows is on disk already, 0 to 1, and the files with the keys of their segments."""
-        store = MapStore(self.folder, self.format.row_bytes)
-        places = store.find(self._keys)
-        return float((places >= 0).mean()), store.segments_of(places)
+        self._disk.refresh()
+        places = self._disk.find(self._keys)
+        return float((places >= 0).mean()), self._disk.segments_of(places)
 
     def fill(
         self,
@@ -106,7 +107,9 @@ class CachedPictures:
             BadImageError: A picture cannot be decoded any more, or is another one than before.
             OSError: The disk is full or cannot be written; what is there stays.
         """
-        self._store = MapStore(self.folder if on_disk else None, self.format.row_bytes)
+        if on_disk:
+            self._store = self._disk
+            self._store.refresh()
         missing = self._store.find(self._keys) < 0
         # By position among all pictures: what is missing may look different to processes that come later.
         mine = [index for index in np.flatnonzero(missing.any(axis=1)).tolist() if index % processes == rank]
@@ -149,6 +152,11 @@ class CachedPictures:
         for rows, places, indices in _ahead(self._read(keys) for keys in batches):
             maps = self.format.decode(rows.to(device, non_blocking=True), self._prefix.compute_type)
             yield [self._cut(maps, places), self._labels[indices], torch.tensor(indices)]
+
+    @functools.cached_property
+    def _disk(self) -> MapStore:
+        """The store on disk, opened once: the keys of large ones take a while to read."""
+        return MapStore(self.folder, self.format.row_bytes)
 
     def _rows(
         self,

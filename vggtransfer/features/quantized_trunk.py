@@ -52,7 +52,7 @@ class QuantizedTrunk:
         if not pictures:
             raise OptionError("precision=int8 needs at least one picture to be calibrated on")
         inputs = _inputs(exact, pictures)
-        scales = {position: values.best_scale() for position, values in inputs.items()}
+        scales = {position: values.best_scale() for position, values in inputs.items() if position}
         self._border, first = None, None
         if encoder.normalize and isinstance(exact.steps[0][1], Convolution):
             self._border = (encoder.mean * 255).round().to(torch.uint8)
