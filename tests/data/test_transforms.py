@@ -178,6 +178,17 @@ class TestPresets:
             assert side * (smallest * 3 / 4) ** 0.5 >= 224
             assert (side - 1) * (smallest * 3 / 4) ** 0.5 < 224
 
+    def test_cutout_erases_one_rectangle_of_every_other_picture(self):
+        white = np.full((32, 32, 3), 255, np.uint8)
+        transform = train_transform("cutout", 32)
+        holes = [(transform(white, key=key) != 255).all(axis=2) for key in range(200)]
+        holes = [hole for hole in holes if hole.any()]
+        assert 70 < len(holes) < 130
+        for hole in holes:
+            rows, columns = hole.any(axis=1).sum(), hole.any(axis=0).sum()
+            assert hole.sum() == rows * columns
+            assert 7 <= min(rows, columns) <= max(rows, columns) <= 13
+
     def test_standard_keeps_colours_recognisable(self):
         red = np.zeros((64, 64, 3), np.uint8)
         red[:] = (200, 30, 40)

@@ -106,8 +106,8 @@ def finetune(
         train_size: Side of the training pictures where it is another one, or a schedule such as `"32 48@10 64@20"`:
             small pictures for the first 10 epochs, larger ones for 10 more, then the full size (progressive
             resizing). Validation stays at `image_size`.
-        augmentation: `none`, `mirror` (images), `crops` (shifts and mirror images), `shift` (for thumbnails), `light`,
-            `wide`, `standard`, `strong`, or a YAML file with a list of albumentations.
+        augmentation: `none`, `mirror` (images), `crops` (shifts and mirror images), `shift` or `cutout` (for
+            thumbnails), `light`, `wide`, `standard`, `strong`, or a YAML file with a list of albumentations.
         views: Draw so many views of each picture once, for all epochs, instead of a new one in each; then `cache` can
             keep what the frozen part makes of them. `none`, `mirror` and `crops` have 1, 2 and 18 by themselves.
         val_fraction: Part of each class kept for validation where the folder has no `val`.

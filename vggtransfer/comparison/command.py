@@ -91,8 +91,8 @@ def compare(
             network that cannot take them gets the next multiple of 32 that it can (alexnet: 64), lenet5 always 32.
         train_size: Side of the training pictures where it is another one, or a schedule such as `"64 96@5"`. A network
             that cannot take such pictures gets others, which a note below the table tells.
-        augmentation: `none`, `mirror` (images), `crops` (shifts and mirror images), `shift` (for thumbnails), `light`,
-            `wide`, `standard`, `strong`, or a YAML file with a list of albumentations.
+        augmentation: `none`, `mirror` (images), `crops` (shifts and mirror images), `shift` or `cutout` (for
+            thumbnails), `light`, `wide`, `standard`, `strong`, or a YAML file with a list of albumentations.
         train_limit: Use so many training pictures only, of each class in proportion, for a quick comparison.
         epochs: Passes over the training pictures.
         batch_size: Pictures per step.

@@ -13,7 +13,7 @@ from vggtransfer.recipe_files import read_yaml
 Entry: TypeAlias = str | Mapping[str, Any]
 """One line of an augmentation list: a transform's name, or `{name: {argument: value, ...}}`."""
 
-Preset = Literal["none", "mirror", "crops", "shift", "wide", "light", "standard", "strong"]
+Preset = Literal["none", "mirror", "crops", "shift", "cutout", "wide", "light", "standard", "strong"]
 PRESET_NAMES: tuple[Preset, ...] = get_args(Preset)
 
 FIXED_VIEWS: tuple[Preset, ...] = ("none", "mirror", "crops")
@@ -21,16 +21,31 @@ FIXED_VIEWS: tuple[Preset, ...] = ("none", "mirror", "crops")
 
 _REFLECT = 4  # cv2.BORDER_REFLECT_101: no black corners
 
+# The usual one for CIFAR (Lee et al. 2015, "Deeply-Supervised Nets"; He et al. 2016, section 4.2): 4 pixels at 32.
+# Nothing is zoomed, because pictures this small are cut to the object already.
+_SHIFT: tuple[Entry, ...] = (
+    "SmallestMaxSize",
+    {"CropAndPad": {"percent": 0.125, "keep_size": False, "border_mode": _REFLECT}},
+    "RandomCrop",
+    "HorizontalFlip",
+)
+
 # Same language as the YAML lists. A size that is not given is image_size.
 PRESETS: Mapping[str, Sequence[Entry]] = {
     "none": [],
-    # The usual one for CIFAR (Lee et al. 2015, "Deeply-Supervised Nets"; He et al. 2016, section 4.2): 4 pixels at 32.
-    # Nothing is zoomed, because pictures this small are cut to the object already.
-    "shift": [
-        "SmallestMaxSize",
-        {"CropAndPad": {"percent": 0.125, "keep_size": False, "border_mode": _REFLECT}},
-        "RandomCrop",
-        "HorizontalFlip",
+    "shift": _SHIFT,
+    # DeVries & Taylor 2017, with a smaller hole in every other picture: for runs of tens of epochs.
+    "cutout": [
+        *_SHIFT,
+        {
+            "CoarseDropout": {
+                "num_holes_range": [1, 1],
+                "hole_height_range": [0.25, 0.4],
+                "hole_width_range": [0.25, 0.4],
+                "fill": [125, 123, 114],
+                "p": 0.5,
+            }
+        },
     ],
     # For long training from scratch on thumbnails: each crop is another picture, the colours are the picture's own.
     "wide": [

@@ -156,10 +156,11 @@ def train_transform(preset: str | Path, image_size: int) -> Transform:
 
     Args:
         preset: `none` (as in evaluation), `shift` (flips, and shifts by up to an eighth of the side: for thumbnails of
-            32 to 64 pixels), `light` (crops and flips), `wide` (the same with crops down to a quarter of the area: for
-            training on thumbnails from scratch), `standard` (for fine-tuning: also slight rotations and changes of
-            colour), `strong` (for training from scratch: wide crops, strong colour changes, greyscale, blur, erased
-            rectangles), or the path of a YAML file with a list of albumentations transforms:
+            32 to 64 pixels), `cutout` (the same with a rectangle erased in every other picture), `light` (crops and
+            flips), `wide` (the same with crops down to a quarter of the area: for training on thumbnails from scratch),
+            `standard` (for fine-tuning: also slight rotations and changes of colour), `strong` (for training from
+            scratch: wide crops, strong colour changes, greyscale, blur, erased rectangles), or the path of a YAML file
+            with a list of albumentations transforms:
 
                 - RandomResizedCrop: {scale: [0.4, 1.0]}   # a size that is not given is image_size
                 - HorizontalFlip
