@@ -69,6 +69,25 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
             raise OptionError("--tensorboard needs TensorBoard: pip install 'vggtransfer[tensorboard]'")
 
 
+def chosen_augmentation(recipe: Mapping[str, Any]) -> str:
+    """The preset or file that a recipe means: `auto` is `mirror` where frozen layers make up most of the work.
+
+    Where nothing before block4 trains, the mirror image alone has measured best (tests/benchmarks/cached_views.py):
+    zooming crops show objects at another size than the test does (Touvron et al. 2019), and what the frozen layers
+    answer to two views is computed once. Elsewhere it is `standard`.
+
+    Raises:
+        OptionError: A freezing policy that cannot be read.
+    """
+    if recipe["augmentation"] != "auto":
+        return str(recipe["augmentation"])
+    layers = architecture(recipe["arch"])
+    stages = parse_unfreeze_schedule(recipe["unfreeze"])
+    trained = {layers.layer(name).block for stage in stages for name in parse_unfreeze(stage.value, layers)}
+    fixed = recipe["views"] is None and recipe["weights"] != "none" and min(trained, default=6) >= 4
+    return "mirror" if fixed and not recipe["mixup"] and not recipe["cutmix"] else "standard"
+
+
 def why_not_cached(recipe: Mapping[str, Any]) -> str:
     """Why what frozen layers answer cannot be computed once for all epochs; empty if it can."""
     if recipe["mixup"] or recipe["cutmix"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vggtransfer.classification.fit_options import check_recipe, fit_options, train_sizes
+from vggtransfer.classification.fit_options import check_recipe, chosen_augmentation, fit_options, train_sizes
 from vggtransfer.classification.head_names import HeadName
 from vggtransfer.classification.resuming import fixed_options, resume_finetune
 from vggtransfer.encoder.architectures import ArchitectureName
@@ -51,7 +51,7 @@ def finetune(
     dropout: float = 0.5,
     image_size: int = 224,
     train_size: int | str | None = None,
-    augmentation: str = "standard",
+    augmentation: str = "auto",
     views: int | None = None,
     val_fraction: float = 0.2,
     on_bad_image: Literal["skip", "stop"] = "skip",
@@ -107,7 +107,8 @@ def finetune(
             small pictures for the first 10 epochs, larger ones for 10 more, then the full size (progressive
             resizing). Validation stays at `image_size`.
         augmentation: `none`, `mirror` (images), `crops` (shifts and mirror images), `shift` or `cutout` (for
-            thumbnails), `light`, `wide`, `standard`, `strong`, or a YAML file with a list of albumentations.
+            thumbnails), `light`, `wide`, `standard`, `strong`, or a YAML file with a list of albumentations. `auto` is
+            `mirror` for pretrained weights if nothing before block4 trains, else `standard`.
         views: Draw so many views of each picture once, for all epochs, instead of a new one in each; then `cache` can
             keep what the frozen part makes of them. `none`, `mirror` and `crops` have 1, 2 and 18 by themselves.
         val_fraction: Part of each class kept for validation where the folder has no `val`.
@@ -168,6 +169,7 @@ def finetune(
 
 def run_recipe(recipe: dict[str, Any], *, resume: Path | None) -> FinetuneResult:
     """Runs a complete recipe: every option of `finetune` but `resume`, by name."""
+    recipe = {**recipe, "augmentation": chosen_augmentation(recipe)}
     check_recipe(recipe)
     if resume is None:
         check_out(recipe["out"])
@@ -264,7 +266,15 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
         for folder in (run, run / "checkpoint"):
             remove_leftovers(folder)
         write_recipe("finetune", run, recipe, may_be_files=("weights", "augmentation"))
-        announce(run, model=model, pictures=pictures, sizes=sizes, options=options, session=session)
+        announce(
+            run,
+            model=model,
+            pictures=pictures,
+            augmentation=augment.name,
+            sizes=sizes,
+            options=options,
+            session=session,
+        )
     progress = fit.run()
     if session.is_main:
         best = load_classifier(run).to(session.device)

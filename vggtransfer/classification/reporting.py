@@ -28,13 +28,15 @@ def announce(
     *,
     model: VGGClassifier,
     pictures: LabelledPictures,
+    augmentation: str,
     sizes: Sequence[tuple[int, int]],
     options: FitOptions,
     session: Session,
 ) -> None:
     """Prints data, freezing and hardware, and writes what is known before training to the run directory.
 
-    `sizes` are the sides of the training pictures, each with the epoch (from 0) from which on it holds.
+    `augmentation` is the name of the preset or file; `sizes` are the sides of the training pictures, each with the
+    epoch (from 0) from which on it holds.
     """
     if pictures.bad:
         write_bad_pictures(run / "bad_images.csv", pictures.bad)
@@ -44,6 +46,7 @@ def announce(
     print(
         f"{len(pictures.classes)} classes, {len(pictures.train)} training and {len(pictures.val)} validation pictures"
         + (f"; {len(pictures.bad)} unreadable, listed in {run / 'bad_images.csv'}" if pictures.bad else "")
+        + f"; augmentation: {printable(augmentation)}"
     )
     for warning in pictures.warnings:
         print(f"warning: {printable(warning)}")
