@@ -37,7 +37,7 @@ BATCH = 8
 
 
 class Bench:
-    """Pictures, weights that several lines share.
+    """Pictures and weights that several lines share.
 
     Args:
         scratch: Folder for everything written.

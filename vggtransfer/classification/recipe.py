@@ -108,7 +108,8 @@ def finetune(
             resizing). Validation stays at `image_size`.
         augmentation: `none`, `mirror` (images), `crops` (shifts and mirror images), `shift` or `cutout` (for
             thumbnails), `light`, `wide`, `standard`, `strong`, or a YAML file with a list of albumentations. `auto` is
-            `mirror` for pretrained weights if nothing before block4 trains, else `standard`.
+            `mirror` for pretrained weights if nothing before block4 trains, else, and with views, mixup or cutmix,
+            `standard`.
         views: Draw so many views of each picture once, for all epochs, instead of a new one in each; then `cache` can
             keep what the frozen part makes of them. `none`, `mirror` and `crops` have 1, 2 and 18 by themselves.
         val_fraction: Part of each class kept for validation where the folder has no `val`.
