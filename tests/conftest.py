@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
+# The tests run in one process per core already; these count for every program that a test starts, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Started in the background of a shell, tests would inherit an ignored Ctrl-C, and so would the programs they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
