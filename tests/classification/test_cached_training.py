@@ -10,16 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from vggtransfer.cache import cache_folder
 from vggtransfer.classification import inference
+from vggtransfer.classification.class_maps import class_maps, class_maps_of_stage
 from vggtransfer.classification.inference import score_maps, score_pictures
 from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.recipe import finetune
 from vggtransfer.data.dataset import PictureDataset
+from vggtransfer.data.decode import decode_image
 from vggtransfer.data.folders import read_split
+from vggtransfer.data.transforms import evaluation_transform
 from vggtransfer.errors import BadImageError, OptionError, TrainingError
 from vggtransfer.features import cached_pictures
 from vggtransfer.features.cached_stage import CachedStage
@@ -292,6 +296,15 @@ def test_the_report_scores_maps_as_it_would_score_pictures(
     _, samples = read_split(data, "val")
     expected, _ = score_pictures(model, samples, precision="fp32", workers=0)
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+    assert [stage.leaves(layer, model) for layer in ("pool4", "relu5_3")] == [False, True]
+    asked = torch.tensor([1, 0])
+    pictures = [evaluation_transform(32)(decode_image(samples[place].path), key=0) for place in (6, 2)]
+    np.testing.assert_allclose(
+        class_maps_of_stage(model, stage, [6, 2], asked, layer="relu5_3", precision="fp32"),
+        class_maps(model, pictures, asked, layer="relu5_3", precision="fp32"),
+        rtol=1e-3,
+        atol=1e-5,
+    )
     assert stage.fits(model)
     torch.nn.init.zeros_(model.encoder.trunk["conv1_1"].weight)
     assert not stage.fits(model)

@@ -184,6 +184,7 @@ def _draw(
         progress=progress,
         options=options,
         precision=precision,
+        stage=stage,
     )
     written.append(report.name)
 

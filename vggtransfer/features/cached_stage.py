@@ -32,6 +32,10 @@ class CachedStage:
         """Whether a model has the frozen part that the maps come from."""
         return prefix_digest(model, self.length) == self.digest
 
+    def leaves(self, layer: str, model: LayeredModel) -> bool:
+        """Whether a layer of a model is among those that are left to compute."""
+        return layer in [name for name, _ in model.layers()[self.length :]]
+
     def rest_of(self, model: LayeredModel) -> nn.Module:
         """The layers that take the maps; the model's own, not copies."""
         return Suffix(model, self.length)
