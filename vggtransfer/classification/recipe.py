@@ -145,7 +145,8 @@ def finetune(
         cache_precision: `auto` keeps it as computed; `int8` takes half of the space of bfloat16 and rounds.
         cache_size: Gigabytes on disk, for all runs together; what was not used for longest makes room.
         seed: Seed of everything random: initial weights, split, order, augmentation, dropout.
-        checkpoint_minutes: Minutes between checkpoints within an epoch; one more is written after each epoch.
+        checkpoint_minutes: Minutes between checkpoints within an epoch; more are written after epochs, after each one
+            unless writing would take more than a twentieth of the time.
         tensorboard: Also write TensorBoard events.
         out: Run directory; default: `runs/finetune/N` with the next free N.
         resume: Run directory to continue, exactly where its checkpoint stands, with the recipe that is there. Only data
