@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 import torchvision
@@ -76,6 +78,14 @@ def tutorial_extraction(network: nn.Module, folder: Path, *, batch_size: int, ou
     with torch.inference_mode():
         rows = [network(images).mean(dim=(2, 3)) for images, _ in loader]
     torch.save(torch.cat(rows), out)
+
+
+def img2vec_vgg16() -> Any:
+    """The `Img2Vec` that `Img2Vec(model="vgg16")` is, but for its download: VGG16 with BatchNorm, random weights."""
+    from img2vec_pytorch import Img2Vec, img_to_vec
+
+    with mock.patch.object(img_to_vec, "vgg16_bn", return_value=torchvision.models.vgg16_bn(weights=None)):
+        return Img2Vec(model="vgg16")
 
 
 def decode_and_resize(path: Path) -> None:

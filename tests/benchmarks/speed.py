@@ -1,7 +1,8 @@
 """Speed against the ways people use today: python tests/benchmarks/speed.py [NAME ...]
 
 Prints one table. Both arms of a line do the same work in this process, in turn, and the ratio of their times is what
-counts; absolute times say more about the machine. Pictures come from $VGGTRANSFER_DATA, else ../shared/data.
+counts; absolute times say more about the machine. Pictures come from $VGGTRANSFER_DATA, else ../shared/data. One line
+needs img2vec_pytorch from PyPI.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import contextlib
 import io
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +24,7 @@ import timm
 import torch
 import torchvision
 from interleaved import Measurement, interleave, matrix_rate, show
-from peers import MEAN, STD, decode_and_resize, tutorial_extraction, tutorial_training
+from peers import MEAN, STD, decode_and_resize, img2vec_vgg16, tutorial_extraction, tutorial_training
 from PIL import Image
 from torch import Tensor
 
@@ -221,6 +225,43 @@ def extraction_timm(bench: Bench) -> Measurement:
     )
 
 
+def extraction_img2vec(bench: Bench) -> Measurement:
+    """Pictures of the right size in memory to one vector each."""
+    encoder = VGGEncoder("vgg16_bn", weights=None).eval()
+    trunk = FrozenTrunk(encoder, ["pool5"], device=CPU, compute_type=torch.bfloat16)
+    peer = img2vec_vgg16()
+    pictures = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in bench.batch]
+    return Measurement(
+        "extraction, vgg16_bn at 224, bf16",
+        "img2vec_pytorch, `vgg16`, float32",
+        None,
+        *interleave(lambda: trunk(bench.batch)["pool5"].float().mean(dim=(2, 3)), lambda: peer.get_vec(pictures)),
+        note="512 pooled values of pool5; the peer gives 4,096 of fc7, for which it runs the three fully connected "
+        "layers as well (0.8% of the arithmetic), and makes tensors of PIL pictures",
+    )
+
+
+def freed_memory(bench: Bench) -> Measurement:
+    """Whether glibc keeps what a step frees."""
+    seconds: dict[str, list[float]] = {"kept": [], "returned": []}
+
+    def run(setting: str) -> Callable[[], None]:
+        words = [sys.executable, str(Path(__file__).with_name("freed_memory.py")), setting]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+        return lambda: seconds[setting].append(
+            float(subprocess.run(words, env=environment, capture_output=True, check=True, text=True).stdout)
+        )
+
+    interleave(run("kept"), run("returned"), warm_up=False)
+    return Measurement(
+        "training step of all of vgg16, batches of 8 at 224, freed memory kept",
+        "the same step in a process that returns it",
+        None,
+        seconds["kept"],
+        seconds["returned"],
+    )
+
+
 def files_to_features(bench: Bench) -> Measurement:
     """JPEG files to pooled features on disk."""
     folder = bench.few(8, 1) / "train"
@@ -275,6 +316,8 @@ LINES: dict[str, Callable[[Bench], Measurement]] = {
         extraction_bf16,
         extraction_int8,
         extraction_timm,
+        extraction_img2vec,
+        freed_memory,
         files_to_features,
         steady_epoch,
         finetune_head,
@@ -288,7 +331,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*LINES, []], help="lines of the table; default: all")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    names = options.names or list(LINES)
+    names = options.names or [name for name in LINES if name != "extraction_img2vec" or find_spec("img2vec_pytorch")]
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(Path(scratch))

@@ -10,14 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from vggtransfer.cache import cache_folder
+from vggtransfer.classification import inference
+from vggtransfer.classification.class_maps import class_maps, class_maps_of_stage
+from vggtransfer.classification.inference import score_maps, score_pictures
+from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.recipe import finetune
 from vggtransfer.data.dataset import PictureDataset
+from vggtransfer.data.decode import decode_image
+from vggtransfer.data.folders import read_split
+from vggtransfer.data.transforms import evaluation_transform
 from vggtransfer.errors import BadImageError, OptionError, TrainingError
 from vggtransfer.features import cached_pictures
+from vggtransfer.features.cached_stage import CachedStage
 from vggtransfer.features.frozen_prefix import FrozenPrefix
 from vggtransfer.training.checkpoint import load_checkpoint
 from vggtransfer.training.interruption import TrainingInterrupted
@@ -104,17 +113,16 @@ def test_each_view_of_a_picture_is_computed_once_and_found_by_the_next_run(
     data: Path, tmp_path: Path, count_pictures: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     finetune(data, **SETTINGS, cache="disk", out=tmp_path / "1")
-    report = 8  # the report scores the validation pictures with the saved model
-    assert count_pictures[0] == 16 + 8 + report
+    assert count_pictures[0] == 16 + 8  # the report scores the maps as well
     assert "pool4 in fp32 for 2 views of each training picture" in capsys.readouterr().out
     count_pictures[0] = 0
     finetune(data, **{**SETTINGS, "lr": 1e-3, "epochs": 5}, cache="disk", out=tmp_path / "2")
-    assert count_pictures[0] == report
+    assert count_pictures[0] == 0
     assert "100% of them found" in capsys.readouterr().out
     for changes in ({"image_size": 48}, {"unfreeze": "block4-block5"}, {"cache_precision": "bf16"}):
         count_pictures[0] = 0
         finetune(data, **{**SETTINGS, **changes}, cache="disk", out=tmp_path / str(changes))
-        assert count_pictures[0] == 16 + 8 + report, changes
+        assert count_pictures[0] == 16 + 8, changes
 
 
 def test_a_changed_picture_is_computed_anew(
@@ -125,7 +133,7 @@ def test_a_changed_picture_is_computed_anew(
     write_colours(data / "train", count=1, colours=["blue"], seed=7)
     count_pictures[0] = 0
     finetune(data, **SETTINGS, cache="disk", out=tmp_path / "2")
-    assert count_pictures[0] == 1 + 8
+    assert count_pictures[0] == 1
 
 
 @pytest.mark.parametrize("where", ["disk", "memory"])
@@ -143,7 +151,7 @@ def test_stopping_and_resuming_changes_nothing(
         def call(*arguments: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls in (8, 30, 45):
+            if calls in (4, 12, 24):
                 os.kill(os.getpid(), signal.SIGINT)
             return original(*arguments)
 
@@ -271,3 +279,32 @@ def test_the_cache_stays_within_its_size(
         finetune(folder, **SETTINGS, cache="disk", cache_size=100e-6, out=tmp_path / str(number))
         written = sum(path.stat().st_size for path in (cache_folder() / "maps").rglob("*") if path.is_file())
         assert 81_920 < written <= 100_000
+
+
+def test_the_report_scores_maps_as_it_would_score_pictures(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[VGGClassifier, CachedStage, torch.Tensor]] = []
+
+    def watched(model: VGGClassifier, stage: CachedStage, **options: Any) -> torch.Tensor:
+        calls.append((model, stage, score_maps(model, stage, **options)))
+        return calls[-1][2]
+
+    monkeypatch.setattr(inference, "score_maps", watched)
+    finetune(data, **SETTINGS, cache="memory", out=tmp_path / "run")
+    ((model, stage, scores),) = calls
+    _, samples = read_split(data, "val")
+    expected, _ = score_pictures(model, samples, precision="fp32", workers=0)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+    assert [stage.leaves(layer, model) for layer in ("pool4", "relu5_3")] == [False, True]
+    asked = torch.tensor([1, 0])
+    pictures = [evaluation_transform(32)(decode_image(samples[place].path), key=0) for place in (6, 2)]
+    np.testing.assert_allclose(
+        class_maps_of_stage(model, stage, [6, 2], asked, layer="relu5_3", precision="fp32"),
+        class_maps(model, pictures, asked, layer="relu5_3", precision="fp32"),
+        rtol=1e-3,
+        atol=1e-5,
+    )
+    assert stage.fits(model)
+    torch.nn.init.zeros_(model.encoder.trunk["conv1_1"].weight)
+    assert not stage.fits(model)

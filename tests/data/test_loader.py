@@ -127,3 +127,10 @@ def test_workers_outlive_signals_to_the_group(number: signal.Signals) -> None:
     assert [int(indices[0]) for _, _, indices in rest] == list(range(1, 12))
     # The signal came long before the last of these was made.
     assert [int(each[0]) for _, each, _ in loader] == [int(pids[0])] * 12
+
+
+def test_workers_of_processes_that_train_together_are_not_forks_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert picture_loader(Keys(), Batches(), workers=1).multiprocessing_context is None
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    assert picture_loader(Keys(), Batches(), workers=0).multiprocessing_context is None
+    assert picture_loader(Keys(), Batches(), workers=1).multiprocessing_context.get_start_method() == "forkserver"

@@ -46,11 +46,11 @@ def test_the_cut_is_before_the_first_layer_that_trains_or_draws(policy: str, hea
 def test_prefix_and_suffix_are_the_model(arch: str, policy: str) -> None:
     model = classifier(arch)
     model.encoder.unfreeze(policy)
-    pictures = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8)
+    pictures = torch.randint(0, 256, (3, 3, 47, 47), dtype=torch.uint8)
     length = frozen_length(model)
     prefix = FrozenPrefix(model, length, device=CPU, compute_type=torch.float32)
     maps = prefix(pictures)
-    assert tuple(maps.shape[1:]) == prefix.shape(48)
+    assert tuple(maps.shape[1:]) == prefix.shape(47)
     with torch.inference_mode():
         torch.testing.assert_close(Suffix(model, length)(maps), model(pictures / 255), rtol=1e-5, atol=1e-6)
 

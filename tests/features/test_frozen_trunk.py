@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -61,6 +63,23 @@ def test_taps_in_bfloat16_are_those_of_autocast_but_for_rounding(pictures: torch
     assert found.dtype == torch.bfloat16
     similarity = torch.cosine_similarity(found.float().flatten(1), expected.flatten(1))
     assert similarity.min() > 0.999
+
+
+@pytest.mark.parametrize("compute_type", [torch.float32, torch.bfloat16])
+def test_a_relu_within_the_convolution_changes_no_number(
+    compute_type: torch.dtype, pictures: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = lively("vgg16_bn_x0_25")
+    trunk = FrozenTrunk(encoder, ["conv2_1", "pool5"], device=CPU, compute_type=compute_type)
+    found = trunk(pictures)
+    # What has been packed for pictures of one size serves others, and stays out of copies.
+    others = pictures[:1, :, :32].contiguous()
+    found_of_others, found_by_a_copy = trunk(others), copy.deepcopy(trunk)(others)
+    monkeypatch.setattr("vggtransfer.features.frozen_trunk._fuses", lambda _: False)
+    for name in trunk.layers:
+        torch.testing.assert_close(found[name], trunk(pictures)[name])
+        torch.testing.assert_close(found_of_others[name], trunk(others)[name])
+        torch.testing.assert_close(found_by_a_copy[name], found_of_others[name])
 
 
 def test_floats_are_taken_for_pictures_in_the_unit_range(pictures: torch.Tensor) -> None:

@@ -22,6 +22,7 @@ from vggtransfer.data.scan import BadPicture
 from vggtransfer.data.transforms import evaluation_transform
 from vggtransfer.encoder.precision import Precision, autocast, prefers_channels_last, resolve_precision
 from vggtransfer.errors import BadImageError, DataError, OptionError, WeightsError
+from vggtransfer.features.cached_stage import CachedStage
 from vggtransfer.features.evaluation_mode import evaluation_mode
 from vggtransfer.printable import printable
 
@@ -114,6 +115,36 @@ def score_pictures(
     scores = torch.cat(probabilities)
     _check_finite(scores, compute_type)
     return scores, torch.cat(labels)
+
+
+def score_maps(model: VGGClassifier, stage: CachedStage, *, batch_size: int, precision: Precision) -> Tensor:
+    """Computes what `score_pictures` does of the validation pictures of a stage, from their maps.
+
+    Args:
+        model: A classifier that the stage fits, on its device; left as it is.
+        stage: Where the maps are.
+        batch_size: Pictures per batch.
+        precision: See `score_pictures`.
+
+    Returns:
+        Probabilities float32 [pictures, classes], on the CPU, in the order of the stage.
+
+    Raises:
+        OptionError: A precision that overflows in this model.
+        WeightsError: A model that gives NaN in float32.
+    """
+    device = next(model.parameters()).device
+    compute_type = resolve_precision(precision, device)
+    batches = ordered_batches(len(stage.validation), batch_size)
+    with torch.inference_mode(), evaluation_mode(model), autocast(device, compute_type):
+        rest = stage.rest_of(model)
+        scored = [
+            rest(network_input(maps, device, channels_last=prefers_channels_last(device))).float().softmax(dim=1).cpu()
+            for maps, _, _ in stage.validation_batches(batches)
+        ]
+    scores = torch.cat(scored)
+    _check_finite(scores, compute_type)
+    return scores
 
 
 def score_files(

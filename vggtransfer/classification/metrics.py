@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 CALIBRATION_BINS = 15
 
@@ -67,7 +66,9 @@ def compute_metrics(probabilities: Tensor, labels: Tensor, classes: Sequence[str
     # Averaging over views may leave 1 + 1e-7, whose logarithm would be a loss below 0.
     probabilities = probabilities.float().clamp(0, 1)
     predicted = probabilities.argmax(dim=1)
-    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=len(classes))
+    # torchmetrics has this too, but takes longer to import than many a run has pictures to score.
+    places = labels * len(classes) + predicted
+    confusion = torch.bincount(places, minlength=len(classes) ** 2).view(len(classes), len(classes))
     rows = _class_scores(confusion, classes)
     present = [row for row in rows if row.support]
     true_probability = probabilities.gather(1, labels[:, None]).clamp_min(torch.finfo(torch.float32).tiny)

@@ -145,7 +145,8 @@ def finetune(
         cache_precision: `auto` keeps it as computed; `int8` takes half of the space of bfloat16 and rounds.
         cache_size: Gigabytes on disk, for all runs together; what was not used for longest makes room.
         seed: Seed of everything random: initial weights, split, order, augmentation, dropout.
-        checkpoint_minutes: Minutes between checkpoints within an epoch; one more is written after each epoch.
+        checkpoint_minutes: Minutes between checkpoints within an epoch; more are written after epochs, after each one
+            unless writing would take more than a twentieth of the time.
         tensorboard: Also write TensorBoard events.
         out: Run directory; default: `runs/finetune/N` with the next free N.
         resume: Run directory to continue, exactly where its checkpoint stands, with the recipe that is there. Only data
@@ -232,6 +233,7 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
 
     labels = [sample.label for sample in pictures.train]
     balance = balanced_class_weights(labels, len(pictures.classes))
+    cache = prefix_cache(recipe, pictures, transforms=transforms, plain=plain, options=options, session=session)
     fit = Fit(
         model,
         encoder=model.encoder,
@@ -256,9 +258,7 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
             "the recipe": fingerprint(fixed_options(recipe)),
         },
         sample_weights=balance[labels] if recipe["sampling"] == "balanced" else None,
-        frozen_part=prefix_cache(
-            recipe, pictures, transforms=transforms, plain=plain, options=options, session=session
-        ),
+        frozen_part=cache,
         pretrained_layers={name: tuple(model.head.get_submodule(name).parameters()) for name in pretrained_layers},
     )
     if state is not None:
@@ -279,7 +279,15 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
     progress = fit.run()
     if session.is_main:
         best = load_classifier(run).to(session.device)
-        conclude(run, model=best, pictures=pictures, progress=progress, options=options, precision=recipe["precision"])
+        conclude(
+            run,
+            model=best,
+            pictures=pictures,
+            stage=None if cache is None else cache.stage_of(best),
+            progress=progress,
+            options=options,
+            precision=recipe["precision"],
+        )
     session.wait()
     return FinetuneResult(
         run=run,

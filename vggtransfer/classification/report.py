@@ -26,6 +26,7 @@ from vggtransfer.classification.report_training import (
 )
 from vggtransfer.data.folders import Sample
 from vggtransfer.encoder.precision import Precision
+from vggtransfer.features.cached_stage import CachedStage
 from vggtransfer.recipe_files import read_recipe
 from vggtransfer.report.page import write_page
 from vggtransfer.training.contract import FitOptions, Progress
@@ -49,6 +50,7 @@ def write_training_report(
     progress: Progress,
     options: FitOptions,
     precision: Precision,
+    stage: CachedStage | None = None,
 ) -> Path:
     """Writes `RUN/report.html` and returns its path.
 
@@ -62,6 +64,7 @@ def write_training_report(
         progress: How the training went.
         options: How it was asked to go.
         precision: Of the computation of heat maps.
+        stage: Where the maps of the samples are, behind the frozen part of the model; None computes from pixels.
 
     Raises:
         OSError: The file cannot be written.
@@ -93,6 +96,7 @@ def write_training_report(
         scores=scores,
         root=pictures.root,
         precision=precision,
+        stage=stage,
         training_counts=[count[label] for label in range(len(pictures.classes))],
     )
 
@@ -172,10 +176,11 @@ def _write(
     scores: Scores,
     root: Path,
     precision: Precision,
+    stage: CachedStage | None = None,
     training_counts: Sequence[int] | None = None,
 ) -> Path:
     labels = torch.tensor([sample.label for sample in samples])
-    pictures = judged_pictures(model, samples, probabilities, scores, root=root, precision=precision)
+    pictures = judged_pictures(model, samples, probabilities, scores, root=root, precision=precision, stage=stage)
     page = {
         **content,
         **scores_content(scores, probabilities, labels, training_counts=training_counts),

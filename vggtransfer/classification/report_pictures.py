@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vggtransfer.classification.class_maps import class_maps
+from vggtransfer.classification.class_maps import class_maps, class_maps_of_stage
 from vggtransfer.classification.metrics import ClassScores, Scores
 from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.data.decode import decode_image
@@ -23,6 +23,7 @@ from vggtransfer.data.transforms import evaluation_transform
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import BadImageError
+from vggtransfer.features.cached_stage import CachedStage
 from vggtransfer.report.heat_maps import overlay
 from vggtransfer.report.pictures import photograph_url
 
@@ -82,6 +83,7 @@ def judged_pictures(
     *,
     root: Path,
     precision: Precision,
+    stage: CachedStage | None = None,
 ) -> JudgedPictures:
     """Chooses and draws the pictures; one that cannot be read any more is left out.
 
@@ -92,6 +94,7 @@ def judged_pictures(
         scores: Of the same pictures.
         root: Folder that the file names are shown relative to.
         precision: See `vggtransfer.encoder.precision.resolve_precision`.
+        stage: Where the maps of the same pictures are, behind the frozen part of the model; None computes from pixels.
     """
     labels = torch.tensor([sample.label for sample in samples])
     sure, predicted = probabilities.max(dim=1)
@@ -123,7 +126,7 @@ def judged_pictures(
     paths = {index: samples[index].path for index in every}
     drawn = {
         index: dataclasses.replace(every[index], original=original, overlay=heat)
-        for index, original, heat in _drawn(model, paths, predicted, layer=layer, precision=precision)
+        for index, original, heat in _drawn(model, paths, predicted, layer=layer, precision=precision, stage=stage)
     }
     return JudgedPictures(
         mistakes=_only(mistakes, drawn),
@@ -153,7 +156,13 @@ def _only(pictures: Sequence[JudgedPicture], drawn: dict[int, JudgedPicture]) ->
 
 
 def _drawn(
-    model: VGGClassifier, paths: dict[int, Path], classes: Tensor, *, layer: str, precision: Precision
+    model: VGGClassifier,
+    paths: dict[int, Path],
+    classes: Tensor,
+    *,
+    layer: str,
+    precision: Precision,
+    stage: CachedStage | None,
 ) -> Iterator[tuple[int, str, str | None]]:
     """Yields (index, URL of the picture as the network saw it, URL of the same with the heat map)."""
     task = model.task
@@ -170,11 +179,15 @@ def _drawn(
             seen[index] = transform(picture, key=0), centre_square(picture, _SIDE, task.crop_fraction)
         if not seen:
             continue
-        inputs = [image for image, _ in seen.values()]
         maps: NDArray[np.float32] | None = None
         # Beside the optimizer's state there is little room; the pictures alone do as well.
         with suppress(torch.OutOfMemoryError):
-            maps = class_maps(model, inputs, classes[list(seen)], layer=layer, precision=precision)
+            asked = classes[list(seen)]
+            if stage is not None and stage.leaves(layer, model):
+                maps = class_maps_of_stage(model, stage, list(seen), asked, layer=layer, precision=precision)
+            else:
+                inputs = [image for image, _ in seen.values()]
+                maps = class_maps(model, inputs, asked, layer=layer, precision=precision)
         for number, (index, (_, thumbnail)) in enumerate(seen.items()):
             heat = None if maps is None else photograph_url(overlay(thumbnail, maps[number]))
             yield index, photograph_url(np.ascontiguousarray(thumbnail)), heat

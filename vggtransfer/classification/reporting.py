@@ -8,15 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.pictures import LabelledPictures
+from vggtransfer.data.folders import Sample
 from vggtransfer.data.scan import BadPicture, write_bad_pictures
 from vggtransfer.encoder.freezing import freeze_report
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import VGGTransferError
+from vggtransfer.features.cached_stage import CachedStage
 from vggtransfer.printable import printable
 from vggtransfer.training.contract import EpochRow, FitOptions, Progress
 from vggtransfer.training.run_directory import write_environment, write_rows
@@ -106,6 +110,7 @@ def conclude(
     *,
     model: VGGClassifier,
     pictures: LabelledPictures,
+    stage: CachedStage | None,
     progress: Progress,
     options: FitOptions,
     precision: Precision,
@@ -113,13 +118,23 @@ def conclude(
     """Draws curves and confusion matrix of the best model, writes the report, and prints how to go on in any case.
 
     The model is on its device. Whatever happens to pictures or disk meanwhile, the training is done and its model
-    saved: what cannot be drawn or written is left out with a warning.
+    saved: what cannot be drawn or written is left out with a warning. Where there is a stage, its maps are scored in
+    place of the pictures.
     """
     from vggtransfer.classification.report import REPORT_FILE  # not needed, and not waited for, before the end
 
     written = ["model.safetensors", "metrics.csv", "recipe.yaml"]
     try:
-        _draw(run, written, model=model, pictures=pictures, progress=progress, options=options, precision=precision)
+        _draw(
+            run,
+            written,
+            model=model,
+            pictures=pictures,
+            stage=stage,
+            progress=progress,
+            options=options,
+            precision=precision,
+        )
     except (OSError, VGGTransferError, ValueError, RuntimeError, MemoryError) as error:
         print(f"warning: figures and report are not complete: {_reason(error, run)}")
     finally:
@@ -139,35 +154,23 @@ def _draw(
     *,
     model: VGGClassifier,
     pictures: LabelledPictures,
+    stage: CachedStage | None,
     progress: Progress,
     options: FitOptions,
     precision: Precision,
 ) -> None:
     """Draws and writes what `conclude` promises, and adds the name of each file to `written` as soon as it is there."""
     from vggtransfer.classification.figures import draw_confusion, draw_curves
-    from vggtransfer.classification.inference import score_pictures
     from vggtransfer.classification.metrics import compute_metrics
     from vggtransfer.classification.report import write_training_report
 
     draw_curves(progress.history, run / "curves.png")
     written.append("curves.png")
-    gone: list[BadPicture] = []
-    probabilities, labels = score_pictures(
-        model,
-        pictures.val,
-        batch_size=options.batch_size,
-        precision=precision,
-        workers=options.workers,
-        on_bad=gone.append,
-    )
-    for picture in gone:
-        warning = f"{picture.path} cannot be read any more and is not among the scores: {picture.reason}"
-        print(f"warning: {printable(warning)}")
-        pictures = replace(pictures, warnings=(*pictures.warnings, warning))
-    unread = {picture.path for picture in gone}
-    samples = [sample for sample in pictures.val if sample.path not in unread]
+    probabilities, samples, warnings = _scored(model, pictures, stage, options=options, precision=precision)
     if not samples:
         return
+    pictures = replace(pictures, warnings=(*pictures.warnings, *warnings))
+    labels = torch.tensor([sample.label for sample in samples])
     scores = compute_metrics(probabilities, labels, pictures.classes)
     draw_confusion(scores.confusion, pictures.classes, run / "confusion.png")
     written.append("confusion.png")
@@ -181,8 +184,41 @@ def _draw(
         progress=progress,
         options=options,
         precision=precision,
+        stage=stage,
     )
     written.append(report.name)
+
+
+def _scored(
+    model: VGGClassifier,
+    pictures: LabelledPictures,
+    stage: CachedStage | None,
+    *,
+    options: FitOptions,
+    precision: Precision,
+) -> tuple[Tensor, list[Sample], list[str]]:
+    """Returns probabilities of the validation pictures, those that could be scored, and warnings about the others."""
+    from vggtransfer.classification.inference import score_maps, score_pictures
+
+    if stage is not None:
+        scores = score_maps(model, stage, batch_size=options.batch_size, precision=precision)
+        return scores, list(pictures.val), []
+    gone: list[BadPicture] = []
+    scores, _ = score_pictures(
+        model,
+        pictures.val,
+        batch_size=options.batch_size,
+        precision=precision,
+        workers=options.workers,
+        on_bad=gone.append,
+    )
+    warnings = [
+        f"{picture.path} cannot be read any more and is not among the scores: {picture.reason}" for picture in gone
+    ]
+    for warning in warnings:
+        print(f"warning: {printable(warning)}")
+    unread = {picture.path for picture in gone}
+    return scores, [sample for sample in pictures.val if sample.path not in unread], warnings
 
 
 def _reason(error: Exception, run: Path) -> str:

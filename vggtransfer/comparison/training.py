@@ -114,7 +114,7 @@ def train_network(
         options=options,
         session=session,
         run=folder,
-        save_model=lambda _: None,  # no epoch is preferred
+        save_model=None,
         after_epoch=_epoch_printer(arch, recipe["epochs"]),
         identity=identity,
         pretrained_layers=network.pretrained_layers,

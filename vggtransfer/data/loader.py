@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -59,8 +60,22 @@ def picture_loader(
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
         collate_fn=collate,
+        multiprocessing_context=_start_method() if workers else None,
         worker_init_fn=_outlive_signals_to_the_group,
     )
+
+
+def _start_method() -> Literal["forkserver"] | None:
+    """How worker processes begin; None is the platform's way.
+
+    Processes that train together have threads for their exchange. A fork of such a process may copy a lock that one of
+    them holds just then, and hang; a server without threads forks in its place. It imports torch once for all workers.
+    """
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if not together or "forkserver" not in multiprocessing.get_all_start_methods():
+        return None
+    multiprocessing.set_forkserver_preload(["vggtransfer.data.worker_server"])
+    return "forkserver"
 
 
 def _outlive_signals_to_the_group(_worker: int) -> None:

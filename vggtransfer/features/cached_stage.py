@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vggtransfer.data.loader import Key
 from vggtransfer.features.cached_pictures import CachedPictures
-from vggtransfer.features.frozen_prefix import LayeredModel, Suffix
+from vggtransfer.features.frozen_prefix import LayeredModel, Suffix, prefix_digest
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,23 @@ class CachedStage:
 
     Attributes:
         length: How many layers of the model have been computed already.
+        digest: Of these layers, see `prefix_digest`.
         train: Training pictures.
         validation: Validation pictures.
     """
 
     length: int
+    digest: str
     train: CachedPictures
     validation: CachedPictures
+
+    def fits(self, model: LayeredModel) -> bool:
+        """Whether a model has the frozen part that the maps come from."""
+        return prefix_digest(model, self.length) == self.digest
+
+    def leaves(self, layer: str, model: LayeredModel) -> bool:
+        """Whether a layer of a model is among those that are left to compute."""
+        return layer in [name for name, _ in model.layers()[self.length :]]
 
     def rest_of(self, model: LayeredModel) -> nn.Module:
         """The layers that take the maps; the model's own, not copies."""

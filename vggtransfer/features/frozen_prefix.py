@@ -67,13 +67,17 @@ class FrozenPrefix:
         self.device, self.compute_type = device, compute_type
         self.last = layers[-1][0]
         self.digest = prefix_digest(model, length)
-        self._tap, self._channels = inside[-1], model.encoder.mean.shape[1]
+        self._tap = inside[-1]
+        self._channels = model.encoder.architecture.layer(self._tap).out_channels
+        self._stride = layer_strides(model.encoder.architecture, model.encoder.output_stride)[self._tap]
         self._trunk = FrozenTrunk(model.encoder, [self._tap], device=device, compute_type=compute_type)
         self._behind = [copy.deepcopy(layer).to(device).eval() for _, layer in layers[len(inside) :]]
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Returns what the last layer answers to pictures uint8 [batch, channels, height, width]."""
-        maps = self._trunk(pictures)[self._tap]
+        return self._continued(self._trunk(pictures)[self._tap])
+
+    def _continued(self, maps: Tensor) -> Tensor:
         with torch.inference_mode():
             for layer in self._behind:
                 maps = layer(maps)
@@ -81,7 +85,9 @@ class FrozenPrefix:
 
     def shape(self, side: int) -> tuple[int, ...]:
         """Shape of the answer to one picture of a side in pixels."""
-        return tuple(self(torch.zeros(1, self._channels, side, side, dtype=torch.uint8)).shape[1:])
+        places = side // self._stride
+        maps = torch.zeros(1, self._channels, places, places, dtype=self.compute_type, device=self.device)
+        return tuple(self._continued(maps).shape[1:])
 
 
 class Suffix(nn.Module):

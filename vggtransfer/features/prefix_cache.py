@@ -110,6 +110,7 @@ class PrefixCache:
         self._views, self._plain = tuple(views), plain
         self._borders = sorted({*policies, *(start for start, _ in views), options.epochs})
         self._options, self._session = options, session
+        self._stage: CachedStage | None = None
 
     def stage(self, epoch: int) -> int:
         """Number of the stage that an epoch (from 0) belongs to."""
@@ -134,6 +135,7 @@ class PrefixCache:
             TrainingError: Maps cannot be written.
             BadImageError: A picture cannot be decoded any more.
         """
+        self._stage = None  # its maps may have to go first
         views = next(views for start, views in reversed(self._views) if start <= epoch)
         length = frozen_length(model)
         if views.square_side > views.image_size:
@@ -161,7 +163,12 @@ class PrefixCache:
         what = f"{prefix.last} in {parts[0].format.storage} for {count} of each training picture"
         self._say(f"cache: {place}", f"{what}, {decision.reason}")
         there = self._fill(parts, on_disk=decision.where == "disk", stopped=stopped)
-        return CachedStage(length, parts[0], parts[1]) if there else None
+        self._stage = CachedStage(length, prefix.digest, parts[0], parts[1]) if there else None
+        return self._stage
+
+    def stage_of(self, model: LayeredModel) -> CachedStage | None:
+        """The last stage, if the maps of it serve a model as well."""
+        return self._stage if self._stage is not None and self._stage.fits(model) else None
 
     def _part(self, samples: Sequence[Sample], prefix: FrozenPrefix, views: FixedViews) -> CachedPictures:
         options = self._options

@@ -19,7 +19,7 @@ from vggtransfer.data.loader import Batches, network_input, ordered_batches, pic
 from vggtransfer.encoder.precision import autocast
 from vggtransfer.errors import BadImageError, TrainingError
 from vggtransfer.progress_bar import ProgressBar
-from vggtransfer.training.checkpoint import CHECKPOINT_FILE, save_checkpoint
+from vggtransfer.training.checkpoint import CHECKPOINT_FILE
 from vggtransfer.training.contract import (
     Backbone,
     DivergedError,
@@ -34,6 +34,7 @@ from vggtransfer.training.interruption import StopRequest, TrainingInterrupted, 
 from vggtransfer.training.learner import Learner, NotFiniteError, StepResult
 from vggtransfer.training.run_directory import write_rows
 from vggtransfer.training.sampling import batch_geometry, epoch_order, epoch_passes
+from vggtransfer.training.saving import Saving
 from vggtransfer.training.schedule import stage_at
 from vggtransfer.training.session import Session
 
@@ -50,7 +51,7 @@ class Fit:
         options: How to train.
         session: The processes that train.
         run: Run directory; the main process writes `checkpoint/` and `metrics.csv` there.
-        save_model: Writes a model as the best one so far; called in the main process.
+        save_model: Writes a model, on the CPU, as the best so far; called in the main process. None prefers no epoch.
         after_epoch: Called in the main process with the row of each epoch.
         identity: What a checkpoint must have in common with this run to be resumed, by name.
         sample_weights: Weights [len(train)] of a balanced draw; None shuffles.
@@ -71,7 +72,7 @@ class Fit:
         options: FitOptions,
         session: Session,
         run: Path,
-        save_model: Callable[[Any], None],
+        save_model: Callable[[Any], None] | None,
         after_epoch: Callable[[EpochRow], None],
         identity: dict[str, str],
         sample_weights: Tensor | None = None,
@@ -84,7 +85,8 @@ class Fit:
         self.go_on = f"vggtransfer {command} --resume {shlex.quote(str(self.resume_from))}"
         self.options, self.session, self.run_directory = options, session, run
         self.encoder, self.objective = encoder, objective
-        self.save_model, self.after_epoch, self.identity = save_model, after_epoch, identity
+        self.after_epoch, self.identity = after_epoch, identity
+        self.saving = Saving(run, save_model=save_model, resume_from=self.resume_from)
         self.sample_weights, self.frozen_part = sample_weights, frozen_part
         self.rest: Rest | None = None
         self.stage: tuple[str, int | None] | None = None
@@ -147,7 +149,7 @@ class Fit:
             self._save()
         try:
             with stop_requests() as request:
-                while self.progress.epoch < self.options.epochs and not self._has_lost_patience():
+                while not self._is_over():
                     self._begin_epoch(request)
                     self._train_epoch(request)
                     self._end_epoch(*self._validate(request))
@@ -156,6 +158,7 @@ class Fit:
         finally:
             stop_workers(self.train_loader)
             stop_workers(self.validation_loader)
+            self.saving.write_best()
         return self.progress
 
     def _begin_epoch(self, request: StopRequest) -> None:
@@ -271,19 +274,21 @@ class Fit:
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, [0.0] * 4
         if self.session.is_main:
             if best:
-                self.save_model(self.learner.best)
+                self.saving.remember_best(self.learner.best)
             write_rows(self.run_directory / "metrics.csv", progress.history)
             self.after_epoch(row)
-        self._save()
+        if self.saving.is_due() or self._is_over():
+            self._save()
 
-    def _has_lost_patience(self) -> bool:
-        patience = self.options.patience
-        return patience is not None and self.progress.epoch - 1 - self.progress.best_epoch >= patience
+    def _is_over(self) -> bool:
+        progress, patience = self.progress, self.options.patience
+        lost_patience = patience is not None and progress.epoch - 1 - progress.best_epoch >= patience
+        return progress.epoch >= self.options.epochs or lost_patience
 
     def _save(self) -> None:
         if self.session.is_main:
             state = {**self.learner.state(), "identity": self.identity, "progress": asdict(self.progress)}
-            save_checkpoint(self.run_directory, state, resume_from=self.resume_from)
+            self.saving.write(state)
 
     def _stop(self, request: StopRequest) -> NoReturn:
         exit_code = 128 + (request.signal_number or signal.SIGTERM)

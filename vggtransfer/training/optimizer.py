@@ -75,15 +75,20 @@ def build_optimizer(name: OptimizerName, groups: list[dict[str, Any]], *, moment
     """
     match name:
         case "adamw":
-            return torch.optim.AdamW(groups, betas=(momentum, 0.999))
+            return torch.optim.AdamW(groups, betas=(momentum, 0.999), fused=_fused(groups))
         case "sgd":
-            return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0)
+            return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0, fused=_fused(groups))
         case "muon":
             from timm.optim.muon import Muon  # a second to import; few runs need it
 
             for group in groups:
                 group["use_fallback"] = not group["name"].startswith("block") or group["name"].endswith("no_decay")
             return Muon(groups, momentum=momentum, nesterov=True, conv_mode="flatten")
+
+
+def _fused(groups: list[dict[str, Any]]) -> bool | None:
+    """On CPUs one pass over the weights in place of several; elsewhere torch's own choice, which heeds float16."""
+    return True if all(one.device.type == "cpu" for group in groups for one in group["params"]) else None
 
 
 def carry_state(source: Optimizer, target: Optimizer) -> None:

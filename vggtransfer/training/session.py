@@ -58,7 +58,8 @@ class Session:
 
         Call it again after the set of trainable parameters has changed.
         """
-        self._accelerator.free_memory()
+        if self._accelerator._models:  # collecting garbage takes a while
+            self._accelerator.free_memory()
         wrapped: nn.Module = self._accelerator.prepare(model)
         return wrapped
 
