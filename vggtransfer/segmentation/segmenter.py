@@ -1,0 +1,74 @@
+"""What all segmentation networks here have in common: an encoder, a decoder, and pictures of any size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vggtransfer.encoder.vgg import VGGEncoder
+from vggtransfer.errors import OptionError
+
+
+class Decoder(Protocol):
+    """Turns an encoder's taps into scores.
+
+    A decoder first takes from each tap what it wants to keep of it, by itself, so that whoever does not train can let
+    go of a tap before the next one is computed.
+    """
+
+    def keep(self, position: int, tap: Tensor) -> Tensor:
+        """Returns what is wanted of the tap at a position in `encoder.layers`."""
+        ...
+
+    def join(self, kept: list[Tensor]) -> Tensor:
+        """Returns scores [batch, classes, height, width] from what was kept of all taps; empties the list."""
+        ...
+
+
+class Segmenter(nn.Module):
+    """A network from pictures [batch, channels, height, width] to logits [batch, classes, height, width].
+
+    Pictures are RGB in [0, 1] and of any size: they are continued by their last rows and columns to a multiple of the
+    network's stride, and the logits cut back.
+
+    Args:
+        encoder: The trunk; what its freezing policy freezes runs without autograd bookkeeping.
+        decoder: A module with the methods of `Decoder`.
+        classes: Number of scores per pixel.
+        multiple: What the sides of the padded pictures are multiples of.
+
+    Raises:
+        OptionError: Fewer than one class.
+    """
+
+    def __init__(self, encoder: VGGEncoder, decoder: nn.Module, *, classes: int, multiple: int) -> None:
+        super().__init__()
+        if classes < 1:
+            raise OptionError(f"classes={classes} is not possible: there must be at least 1")
+        self.encoder = encoder
+        self.decoder = decoder
+        self.classes = classes
+        self.multiple = multiple
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns one logit per class and pixel.
+
+        Raises:
+            InputError: Pictures of the wrong rank or channels; on the first batch also of the wrong range.
+        """
+        replace(self.encoder.input_shape(self.encoder.layers), minimum=1).check(images)
+        taps = self.encoder(padded(images, self.multiple))
+        decoder = cast(Decoder, self.decoder)
+        kept = [decoder.keep(position, tap) for position, tap in enumerate(taps)]
+        return decoder.join(kept)[..., : images.shape[2], : images.shape[3]]
+
+
+def padded(images: Tensor, multiple: int) -> Tensor:
+    """Continues pictures to the right and downwards by their last column and row, up to multiples of a number."""
+    right, bottom = -images.shape[3] % multiple, -images.shape[2] % multiple
+    if right == 0 and bottom == 0:
+        return images
+    return F.pad(images, (0, right, 0, bottom), mode="replicate")
