@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vggtransfer.segmentation.task_names import SegmentationTask
 
@@ -36,9 +39,62 @@ class BoundaryF1:
         self.pictures = torch.zeros(classes, dtype=torch.int64)
 
     def add(self, predicted: Tensor, targets: Tensor) -> None:
-        """Compares a batch; shapes as for `ConfusionMatrix.add`, batch axis included."""
-        raise NotImplementedError
+        """Compares a batch; shapes as for `ConfusionMatrix.add`."""
+        height, width = targets.shape[-2:]
+        radius = max(1.0, self.tolerance * math.hypot(height, width))
+        for prediction, truth in zip(predicted, targets, strict=True):
+            counted = truth != self.ignore_index
+            outlines = [boundaries(self._one_hot(mask), self._by_class(counted)) for mask in (prediction, truth)]
+            near = [within(outline, radius) for outline in outlines]
+            found, true = (outline.sum(dim=(1, 2)) for outline in outlines)
+            precise = (outlines[0] & near[1]).sum(dim=(1, 2)) / found
+            recalled = (outlines[1] & near[0]).sum(dim=(1, 2)) / true
+            # Without a boundary on one side only, nothing of the other was met.
+            f1 = (2 * precise * recalled / (precise + recalled)).nan_to_num(0.0).double().cpu()
+            self.sums += f1
+            self.pictures += ((found > 0) | (true > 0)).cpu()
+
+    def _one_hot(self, mask: Tensor) -> Tensor:
+        """Whether a pixel belongs to a class, bool [classes, height, width]."""
+        if self.task == "multiclass":
+            return mask == torch.arange(self.classes, device=mask.device).view(-1, 1, 1)
+        return self._by_class(mask) == 1
+
+    def _by_class(self, mask: Tensor) -> Tensor:
+        return mask if mask.dim() == 3 else mask.expand(self.classes, *mask.shape)
 
     def scores(self) -> tuple[float, ...]:
         """Mean over the pictures, of each class; NaN for classes that no picture showed."""
         return tuple((self.sums / self.pictures).tolist())
+
+
+def boundaries(masks: Tensor, counted: Tensor) -> Tensor:
+    """Pixels of masks with one that does not belong to the mask, and counts, among their eight neighbours.
+
+    Args:
+        masks: bool [classes, height, width].
+        counted: Which pixels count, bool, of the same shape.
+    """
+    outside = (~masks & counted).to(torch.uint8).float()
+    beside = F.max_pool2d(outside, 3, stride=1, padding=1) > 0
+    return masks & counted & beside
+
+
+def within(points: Tensor, radius: float) -> Tensor:
+    """Pixels that have one of the points within a Euclidean distance.
+
+    Args:
+        points: bool [classes, height, width].
+        radius: In pixels.
+    """
+    height, width = points.shape[1:]
+    reach = int(radius)
+    # A disk is a stack of rows, and the sum over a row is a difference of two cumulative sums.
+    padded = F.pad(points, (reach + 1, reach, reach, reach)).cumsum(dim=2, dtype=torch.int32)
+    near = torch.zeros_like(points)
+    for row in range(-reach, reach + 1):
+        half = int(math.sqrt(radius**2 - row**2))
+        rows = padded[:, reach + row : reach + row + height]
+        right, left = reach + 1 + half, reach - half
+        near |= rows[:, :, right : right + width] > rows[:, :, left : left + width]
+    return near

@@ -18,11 +18,11 @@ from vggtransfer.segmentation.segmenter import Segmenter
 DeepLabHead = Literal["largefov", "aspp"]
 
 _RATES = {"largefov": (12,), "aspp": (6, 12, 18, 24)}
-_STRIDE = 8
+_STRIDE: Literal[8] = 8
 
 
 class VGGDeepLab(Segmenter):
-    """DeepLab (Chen et al. 2015, 2018) over a VGG trunk with stride 8, from pictures of any size to logits of that size.
+    """DeepLab (Chen et al. 2015, 2018) over a VGG trunk with stride 8, for pictures of any size.
 
     Args:
         arch: One of `vggtransfer.encoder.architectures.ARCHITECTURE_NAMES`.
@@ -97,12 +97,15 @@ class DeepLabDecoder(nn.Module):
 
     def load_classifier(self, classifier: Mapping[str, Tensor]) -> tuple[str, ...]:
         """Decimates published fully connected layers into all branches; returns the names of those filled."""
-        filled = {name for branch in self.branches for name in branch.load_classifier(classifier)}
+        filled = {name for branch in self.branches for name in branch.load_classifier(classifier)}  # type: ignore[operator]
         return tuple(sorted(filled))
 
-    def keep(self, position: int, tap: Tensor) -> Tensor:
+    def keep(self, position: int, tap: Tensor) -> Tensor:  # noqa: ARG002  (there is one tap)
         """See `vggtransfer.segmentation.segmenter.Decoder`."""
-        scores: Tensor = sum(branch(tap) for branch in self.branches)
+        first, *others = self.branches
+        scores: Tensor = first(tap)
+        for branch in others:
+            scores = scores + branch(tap)
         return scores
 
     def join(self, kept: list[Tensor]) -> Tensor:
@@ -127,7 +130,7 @@ class Branch(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def load_classifier(self, classifier: Mapping[str, Tensor]) -> list[str]:
-        """Decimates published fully connected layers into fc6 and fc7 if they fit; returns the names of those filled."""
+        """Decimates published layers into fc6 and fc7 if they fit; returns the names of those filled."""
         if "fc6.weight" not in classifier:
             return []
         hidden, channels = self.fc6.weight.shape[:2]

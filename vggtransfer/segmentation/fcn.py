@@ -73,9 +73,7 @@ class VGGFCN(Segmenter):
             unfreeze=unfreeze,
             normalize=normalize,
         )
-        decoder = FCNDecoder(
-            encoder.out_channels, classes=classes, hidden_channels=hidden_channels, dropout=dropout
-        )
+        decoder = FCNDecoder(encoder.out_channels, classes=classes, hidden_channels=hidden_channels, dropout=dropout)
         super().__init__(encoder, decoder, classes=classes, multiple=_STRIDE)
         self.pretrained_layers = decoder.load_classifier(classifier)
 
@@ -102,11 +100,11 @@ class FCNDecoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         for layer in (self.fc6, self.fc7):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(_bias(layer))
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
         self.scores = nn.ModuleList(nn.Conv2d(channels, classes, 1) for channels in (*finer, hidden))
-        for layer in self.scores:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(_bias(layer))
+        for parameter in self.scores.parameters():
+            nn.init.zeros_(parameter)
         self.upsamplings = nn.ModuleList(BilinearUpsampling(classes) for _ in finer)
 
     def load_classifier(self, classifier: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -147,7 +145,7 @@ class BilinearUpsampling(nn.Module):
         self.weight = nn.Parameter(kernel)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Continued by one value on each side, which is cut off again: zeros there would make scores fade at the borders.
+        # One value more on each side, cut off again: with zeros there, scores would fade at the borders.
         continued = F.pad(x, (1, 1, 1, 1), mode="replicate")
         return F.conv_transpose2d(continued, self.weight, stride=2, padding=3)
 
@@ -164,8 +162,3 @@ def published_classifier(arch: str, weights: str | Path | None, *, in_channels: 
     if weights is None or weights == "none":
         return {}
     return load_weights(arch, weights, classifier="if present", in_channels=in_channels).classifier
-
-
-def _bias(layer: nn.Conv2d) -> nn.Parameter:
-    assert layer.bias is not None
-    return layer.bias

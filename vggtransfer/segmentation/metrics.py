@@ -63,13 +63,42 @@ class ConfusionMatrix:
             predicted: As `vggtransfer.segmentation.probabilities.masks` returns them.
             targets: The truth, of the same shape.
         """
-        predicted, targets = predicted.flatten(), targets.flatten()
-        raise NotImplementedError
+        counted = targets != self.ignore_index
+        if self.task == "multiclass":
+            pairs = self.classes * targets[counted].long() + predicted[counted].long()
+        else:
+            targets, predicted, counted = (
+                mask if self.task == "multilabel" else mask[:, None] for mask in (targets, predicted, counted)
+            )
+            number = torch.arange(self.classes, device=targets.device).view(1, -1, 1, 1)
+            pairs = (4 * number + 2 * targets.long() + predicted.long())[counted]
+        counts = torch.bincount(pairs, minlength=self.counts.numel())
+        self.counts += counts.view(self.counts.shape).to(self.counts.device)
 
     def __iadd__(self, other: Self) -> Self:
         self.counts += other.counts.to(self.counts.device)
         return self
 
     def scores(self) -> SegmentationScores:
-        """Scores of all that was counted."""
-        raise NotImplementedError
+        """Scores of all that was counted; NaN where nothing was."""
+        counts = self.counts.double()
+        if self.task == "multiclass":
+            right = hits = counts.diagonal()
+            in_truth, in_prediction = counts.sum(dim=1), counts.sum(dim=0)
+        else:
+            right = counts.diagonal(dim1=1, dim2=2).sum(dim=1)
+            hits = counts[:, 1, 1]
+            in_truth, in_prediction = counts[:, 1].sum(dim=1), counts[:, :, 1].sum(dim=1)
+        iou = hits / (in_truth + in_prediction - hits)
+        dice = 2 * hits / (in_truth + in_prediction)
+        accuracy = hits / in_truth
+        return SegmentationScores(
+            mean_iou=iou.nanmean().item(),
+            mean_dice=dice.nanmean().item(),
+            mean_accuracy=accuracy.nanmean().item(),
+            pixel_accuracy=(right.sum() / counts.sum()).item(),
+            weighted_iou=((iou.nan_to_num() * in_truth).sum() / in_truth.sum()).item(),
+            iou=tuple(iou.tolist()),
+            dice=tuple(dice.tolist()),
+            accuracy=tuple(accuracy.tolist()),
+        )

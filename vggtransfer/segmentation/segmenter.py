@@ -59,11 +59,19 @@ class Segmenter(nn.Module):
         Raises:
             InputError: Pictures of the wrong rank or channels; on the first batch also of the wrong range.
         """
-        replace(self.encoder.input_shape(self.encoder.layers), minimum=1).check(images)
+        self.check(images)
         taps = self.encoder(padded(images, self.multiple))
         decoder = cast(Decoder, self.decoder)
         kept = [decoder.keep(position, tap) for position, tap in enumerate(taps)]
         return decoder.join(kept)[..., : images.shape[2], : images.shape[3]]
+
+    def check(self, images: Tensor) -> None:
+        """Refuses batches of the wrong rank or channels.
+
+        Raises:
+            InputError: They are.
+        """
+        replace(self.encoder.input_shape(self.encoder.layers), minimum=1).check(images)
 
 
 def padded(images: Tensor, multiple: int) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,7 +46,9 @@ class UNetDecoder(nn.Module):
         if decoder_channels is None:
             decoder_channels = [max(_LEAST_CHANNELS, deepest // 2 ** (stage + 1)) for stage in range(_STAGES)]
         if len(decoder_channels) != _STAGES or min(decoder_channels) < 1:
-            raise OptionError(f"decoder_channels={list(decoder_channels)} is not possible: give {_STAGES} of at least 1")
+            raise OptionError(
+                f"decoder_channels={list(decoder_channels)} is not possible: give {_STAGES} of at least 1"
+            )
         self.center = nn.Sequential(*(ConvolutionBlock(deepest, deepest, normalization) for _ in range(2)))
         self.stages = nn.ModuleList()
         channels = deepest
