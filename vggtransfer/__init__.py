@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from vggtransfer.features.feature_set import FeatureSet as FeatureSet
     from vggtransfer.features.feature_set import load_features as load_features
     from vggtransfer.features.transformer import VGGFeatures as VGGFeatures
+    from vggtransfer.segmentation.deeplab import VGGDeepLab as VGGDeepLab
+    from vggtransfer.segmentation.fcn import VGGFCN as VGGFCN
+    from vggtransfer.segmentation.unet import VGGUNet as VGGUNet
 
 __version__ = "0.1.0"
 
@@ -39,9 +42,12 @@ _HOME = {
     "FinetuneResult": "classification.recipe",
     "PredictionResult": "classification.prediction",
     "VGGClassifier": "classification.model",
+    "VGGDeepLab": "segmentation.deeplab",
     "VGGEncoder": "encoder.vgg",
+    "VGGFCN": "segmentation.fcn",
     "VGGFeatures": "features.transformer",
     "VGGTransferError": "errors",
+    "VGGUNet": "segmentation.unet",
     "compare": "comparison.command",
     "evaluate": "classification.evaluation",
     "explain": "classification.explanation",

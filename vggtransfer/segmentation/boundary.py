@@ -21,8 +21,8 @@ class BoundaryF1:
         tolerance: Distance at which two boundary pixels still meet, as a share of the picture's diagonal.
 
     Attributes:
-        sums: Sum of the F1 of each class over the pictures that show it in the truth or the prediction, float64
-            [classes]. May be added up over processes, as may `pictures`.
+        sums: Sum of the F1 of each class over the pictures with a boundary of it in the truth or the prediction,
+            float64 [classes]. May be added up over processes, as may `pictures`.
         pictures: Number of those pictures, int64 [classes].
     """
 
@@ -64,7 +64,7 @@ class BoundaryF1:
         return mask if mask.dim() == 3 else mask.expand(self.classes, *mask.shape)
 
     def scores(self) -> tuple[float, ...]:
-        """Mean over the pictures, of each class; NaN for classes that no picture showed."""
+        """Mean over the pictures, of each class; NaN for classes without any boundary."""
         return tuple((self.sums / self.pictures).tolist())
 
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import OptionError
-from vggtransfer.segmentation.fcn import published_classifier
-from vggtransfer.segmentation.segmenter import Segmenter
+from vggtransfer.segmentation.fully_connected import check_fully_connected, published_classifier
+from vggtransfer.segmentation.segmenter import Segmenter, check_classes
 
 DeepLabHead = Literal["largefov", "aspp"]
 
@@ -61,6 +61,8 @@ class VGGDeepLab(Segmenter):
     ) -> None:
         if head not in _RATES:
             raise OptionError(f"head='{head}' is not possible: use {', '.join(_RATES)}")
+        check_classes(classes)
+        check_fully_connected(hidden_channels=hidden_channels, dropout=dropout)
         classifier = published_classifier(arch, weights, in_channels=in_channels)
         encoder = VGGEncoder(
             arch,

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vggtransfer.encoder.vgg import VGGEncoder
-from vggtransfer.encoder.weights import load_weights
 from vggtransfer.errors import OptionError
-from vggtransfer.segmentation.segmenter import Segmenter
+from vggtransfer.segmentation.fully_connected import check_fully_connected, published_classifier
+from vggtransfer.segmentation.segmenter import Segmenter, check_classes
 
 FCNHead = Literal["fcn32s", "fcn16s", "fcn8s"]
 
@@ -64,6 +64,8 @@ class VGGFCN(Segmenter):
     ) -> None:
         if head not in _TAPS:
             raise OptionError(f"head='{head}' is not possible: use {', '.join(_TAPS)}")
+        check_classes(classes)
+        check_fully_connected(hidden_channels=hidden_channels, dropout=dropout)
         classifier = published_classifier(arch, weights, in_channels=in_channels)
         encoder = VGGEncoder(
             arch,
@@ -148,17 +150,3 @@ class BilinearUpsampling(nn.Module):
         # One value more on each side, cut off again: with zeros there, scores would fade at the borders.
         continued = F.pad(x, (1, 1, 1, 1), mode="replicate")
         return F.conv_transpose2d(continued, self.weight, stride=2, padding=3)
-
-
-def published_classifier(arch: str, weights: str | Path | None, *, in_channels: int) -> Mapping[str, Tensor]:
-    """fc6 to fc8 of the weights that an encoder is to have; empty if there are none.
-
-    To be called before the encoder loads them, so that a download serves both.
-
-    Raises:
-        OptionError: Unknown architecture.
-        WeightsError: Weights that cannot be found, verified or matched.
-    """
-    if weights is None or weights == "none":
-        return {}
-    return load_weights(arch, weights, classifier="if present", in_channels=in_channels).classifier

@@ -39,15 +39,10 @@ class Segmenter(nn.Module):
         decoder: A module with the methods of `Decoder`.
         classes: Number of scores per pixel.
         multiple: What the sides of the padded pictures are multiples of.
-
-    Raises:
-        OptionError: Fewer than one class.
     """
 
     def __init__(self, encoder: VGGEncoder, decoder: nn.Module, *, classes: int, multiple: int) -> None:
         super().__init__()
-        if classes < 1:
-            raise OptionError(f"classes={classes} is not possible: there must be at least 1")
         self.encoder = encoder
         self.decoder = decoder
         self.classes = classes
@@ -80,3 +75,13 @@ def padded(images: Tensor, multiple: int) -> Tensor:
     if right == 0 and bottom == 0:
         return images
     return F.pad(images, (0, right, 0, bottom), mode="replicate")
+
+
+def check_classes(classes: int) -> None:
+    """Refuses to build a network for no class.
+
+    Raises:
+        OptionError: There is none.
+    """
+    if classes < 1:
+        raise OptionError(f"classes={classes} is not possible: there must be at least 1")

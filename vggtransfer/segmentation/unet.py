@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vggtransfer.encoder.architectures import architecture
 from vggtransfer.encoder.vgg import VGGEncoder, unet_layers
-from vggtransfer.segmentation.segmenter import Segmenter
+from vggtransfer.segmentation.segmenter import Segmenter, check_classes
 from vggtransfer.segmentation.unet_decoder import Normalization, UNetDecoder
 
 _STRIDE = 32
@@ -51,6 +51,7 @@ class VGGUNet(Segmenter):
         in_channels: int = 3,
         normalize: bool = True,
     ) -> None:
+        check_classes(classes)
         layers = unet_layers(architecture(arch, in_channels=in_channels))
         encoder = VGGEncoder(
             arch,
