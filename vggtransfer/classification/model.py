@@ -6,18 +6,19 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 import vggtransfer
-from vggtransfer.classification.head import build_head
+from vggtransfer.classification.head import build_head, load_pretrained_layers
 from vggtransfer.classification.head_names import HeadName
 from vggtransfer.encoder.architectures import ARCHITECTURE_NAMES
 from vggtransfer.encoder.checkpoint_files import read_checkpoint
 from vggtransfer.encoder.trunk_files import FileHeader, check_digest, read_header, weights_digest, write_weights
 from vggtransfer.encoder.vgg import VGGEncoder
+from vggtransfer.encoder.weights import load_weights
 from vggtransfer.errors import WeightsError
 
 MODEL_FILE = "model.safetensors"
@@ -57,6 +58,27 @@ class VGGClassifier(nn.Module):
     def layers(self) -> list[tuple[str, nn.Module]]:
         """Returns all layers by name, in order; applied one by one to a normalised picture they are the model."""
         return [*self.encoder.trunk.items(), *((f"head.{name}", layer) for name, layer in self.head.named_children())]
+
+
+def build_classifier(
+    arch: str, task: Task, *, weights: str, state: Mapping[str, Any] | None
+) -> tuple[VGGClassifier, tuple[str, ...]]:
+    """Returns a classifier to be trained, and the layers of its head that are pretrained.
+
+    Args:
+        arch: Architecture of the encoder.
+        task: What it is to be trained for.
+        weights: Where the starting weights come from.
+        state: A checkpoint that will fill it, so that no weights are needed.
+    """
+    source = "none" if state is not None else weights
+    if task.head != "vgg" or source == "none":
+        model = VGGClassifier(VGGEncoder(arch, weights=source, layers=["pool5"]), task)
+        return model, () if state is None else tuple(state["pretrained_layers"])
+    # Before the encoder, so that a download serves both.
+    classifier = load_weights(arch, source, classifier="if present").classifier
+    model = VGGClassifier(VGGEncoder(arch, weights=source, layers=["pool5"]), task)
+    return model, load_pretrained_layers(model.head, classifier)
 
 
 def save_classifier(model: VGGClassifier, path: Path) -> None:
