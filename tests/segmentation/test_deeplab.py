@@ -15,11 +15,11 @@ def test_scores_are_the_sum_of_the_branches_at_stride_8(head: str, rates: list[i
     torch.manual_seed(0)
     model = VGGDeepLab(SMALL, classes=3, head=head, weights=None, hidden_channels=8).eval()
     assert model.encoder.strides == (8,)
-    assert [branch.fc6.dilation for branch in model.decoder.branches] == [(rate, rate) for rate in rates]
+    assert [branch.conv6.dilation for branch in model.decoder.branches] == [(rate, rate) for rate in rates]
     images = torch.rand(1, 3, 72, 40)
     with torch.no_grad():
         (maps,) = model.encoder(images)
-        scores = sum(branch.score(branch.fc7(branch.fc6(maps).relu()).relu()) for branch in model.decoder.branches)
+        scores = sum(branch.score(branch.conv7(branch.conv6(maps).relu()).relu()) for branch in model.decoder.branches)
         expected = F.interpolate(scores, scale_factor=8, mode="bilinear")
         torch.testing.assert_close(model(images), expected)
         assert model(torch.rand(2, 3, 33, 50)).shape == (2, 3, 33, 50)
@@ -40,8 +40,8 @@ def test_decimated_layers_see_what_every_third_published_weight_saw() -> None:
     maps = torch.randn(1, 2, 30, 30)
     # At stride 8 instead of 32, neighbours of the published layer are 4 steps apart.
     expected = F.conv2d(maps, weight, published["fc6.bias"], padding=12, dilation=4)[:, ::2]
-    torch.testing.assert_close(branch.fc6(maps), expected)
-    assert torch.equal(branch.fc7.weight.flatten(1), published["fc7.weight"][::2, ::2])
+    torch.testing.assert_close(branch.conv6(maps), expected)
+    assert torch.equal(branch.conv7.weight.flatten(1), published["fc7.weight"][::2, ::2])
     assert Branch(3, classes=1, rate=12, hidden_channels=4, dropout=0.0).load_classifier(published) == []
 
 

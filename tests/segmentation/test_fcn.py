@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -33,7 +34,7 @@ def test_scores_are_the_sum_of_those_of_its_taps(head: str, taps: list[str]) -> 
             nn.init.normal_(layer.weight)
         maps = model.encoder.features(images, layers=taps)
         decoder = model.decoder
-        deepest = decoder.fc7(decoder.fc6(maps.pop("pool5")).relu()).relu()
+        deepest = decoder.conv7(decoder.conv6(maps.pop("pool5")).relu()).relu()
         expected = torch.zeros(1, 3, 64, 96)
         # Bilinear interpolation by 2 after 2 is not that by 4, so each score climbs its own stairs.
         for steps, layer, tap in zip(range(len(taps)), decoder.scores, (*maps.values(), deepest), strict=True):
@@ -68,10 +69,10 @@ def test_fc6_and_fc7_answer_as_the_published_layers() -> None:
     assert decoder.load_classifier(published) == ("fc6", "fc7")
     maps = torch.randn(1, 2, 7, 7)
     hidden = F.linear(maps.flatten(1), published["fc6.weight"], published["fc6.bias"])
-    found = decoder.fc6(maps)[:, :, 3, 3]
+    found = decoder.conv6(maps)[:, :, 3, 3]
     torch.testing.assert_close(found, hidden)
     torch.testing.assert_close(
-        decoder.fc7(hidden[..., None, None]).flatten(1),
+        decoder.conv7(hidden[..., None, None]).flatten(1),
         F.linear(hidden, published["fc7.weight"], published["fc7.bias"]),
     )
     assert FCNDecoder([2], classes=1, hidden_channels=8, dropout=0.5).load_classifier(published) == ()
@@ -88,7 +89,15 @@ def test_published_layers_are_used_where_the_source_has_them(monkeypatch: pytest
     monkeypatch.setattr(fully_connected, "load_weights", lambda *_, **__: SimpleNamespace(classifier=published))
     model = VGGFCN(SMALL, classes=2, weights="embedded")
     assert model.pretrained_layers == ("fc6", "fc7")
-    assert torch.equal(model.decoder.fc6.weight.flatten(1), published["fc6.weight"])
+    assert torch.equal(model.decoder.conv6.weight.flatten(1), published["fc6.weight"])
+
+
+def test_a_trained_one_gives_its_trunk_to_others(tmp_path: Path) -> None:
+    trained = VGGFCN(SMALL, classes=2, weights=None, hidden_channels=8)
+    torch.save(trained.state_dict(), tmp_path / "fcn.pth")
+    model = VGGFCN(SMALL, classes=3, weights=tmp_path / "fcn.pth", hidden_channels=8)
+    assert model.pretrained_layers == ()
+    assert torch.equal(model.encoder.trunk["conv5_3"].weight, trained.encoder.trunk["conv5_3"].weight)
 
 
 @pytest.mark.parametrize(

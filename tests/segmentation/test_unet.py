@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -12,19 +13,24 @@ from torch.nn import functional as F
 
 from vggtransfer import VGGEncoder
 from vggtransfer.errors import InputError, OptionError, WeightsError
+from vggtransfer.segmentation.deeplab import VGGDeepLab
+from vggtransfer.segmentation.fcn import VGGFCN
 from vggtransfer.segmentation.unet import VGGUNet
 
 SMALL = "vgg16_bn_x0_25"
 
 
 def lively(model: nn.Module) -> nn.Module:
-    """Gives BatchNorm something to do, for evaluation."""
+    """Gives BatchNorm something to do in evaluation, and everything that starts with zeros a value."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.copy_(torch.randn(module.num_features, generator=generator) / 5)
             module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
             module.weight.data.copy_(torch.randn(module.num_features, generator=generator))
+    for parameter in model.parameters():
+        if not parameter.any():
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / 5)
     return model.eval()
 
 
@@ -135,13 +141,22 @@ def test_a_step_changes_only_what_the_policy_frees() -> None:
     assert list(large.values()) == [16, 16, 16, 16, 16]
 
 
-def test_compiles_exports_copies_and_pickles() -> None:
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: VGGUNet(SMALL, classes=2, weights=None),
+        lambda: VGGFCN(SMALL, classes=2, weights=None, hidden_channels=8),
+        lambda: VGGDeepLab(SMALL, classes=2, weights=None, hidden_channels=8),
+    ],
+)
+def test_all_networks_compile_export_copy_and_pickle(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
-    model = lively(VGGUNet(SMALL, classes=2, weights=None))
+    model = lively(build())
     images = torch.rand(1, 3, 40, 48)
     with torch.no_grad():
         expected = model(images)
-        fresh = VGGUNet(SMALL, classes=2, weights=None).eval()
+        assert expected.std() > 0
+        fresh = build().eval()
         fresh.load_state_dict(model.state_dict())
         for other in (
             torch.export.export(model, (images,)).module(),

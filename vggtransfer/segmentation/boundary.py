@@ -50,7 +50,7 @@ class BoundaryF1:
             precise = (outlines[0] & near[1]).sum(dim=(1, 2)) / found
             recalled = (outlines[1] & near[0]).sum(dim=(1, 2)) / true
             # Without a boundary on one side only, nothing of the other was met.
-            f1 = (2 * precise * recalled / (precise + recalled)).nan_to_num(0.0).double().cpu()
+            f1 = (2 * precise * recalled / (precise + recalled)).nan_to_num(0.0).cpu().double()
             self.sums += f1
             self.pictures += ((found > 0) | (true > 0)).cpu()
 

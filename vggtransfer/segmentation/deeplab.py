@@ -120,14 +120,14 @@ class Branch(nn.Module):
 
     def __init__(self, channels: int, *, classes: int, rate: int, hidden_channels: int, dropout: float) -> None:
         super().__init__()
-        self.fc6 = nn.Conv2d(channels, hidden_channels, 3, padding=rate, dilation=rate)
-        self.fc7 = nn.Conv2d(hidden_channels, hidden_channels, 1)
+        self.conv6 = nn.Conv2d(channels, hidden_channels, 3, padding=rate, dilation=rate)
+        self.conv7 = nn.Conv2d(hidden_channels, hidden_channels, 1)
         self.dropout = nn.Dropout(dropout)
         self.score = nn.Conv2d(hidden_channels, classes, 1)
-        for layer in (self.fc6, self.fc7):
+        for layer in (self.conv6, self.conv7):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         nn.init.normal_(self.score.weight, std=0.01)
-        for layer in (self.fc6, self.fc7, self.score):
+        for layer in (self.conv6, self.conv7, self.score):
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
@@ -135,22 +135,22 @@ class Branch(nn.Module):
         """Decimates published layers into fc6 and fc7 if they fit; returns the names of those filled."""
         if "fc6.weight" not in classifier:
             return []
-        hidden, channels = self.fc6.weight.shape[:2]
+        hidden, channels = self.conv6.weight.shape[:2]
         published = len(classifier["fc6.bias"])
         weight6 = classifier["fc6.weight"]
         if published % hidden or weight6.shape[1] != channels * 7 * 7:
             return []
         step = published // hidden
         with torch.no_grad():
-            self.fc6.weight.copy_(weight6.view(published, channels, 7, 7)[::step, :, ::3, ::3])
-            self.fc7.weight.copy_(classifier["fc7.weight"][::step, ::step, None, None])
-            for layer, name in ((self.fc6, "fc6"), (self.fc7, "fc7")):
+            self.conv6.weight.copy_(weight6.view(published, channels, 7, 7)[::step, :, ::3, ::3])
+            self.conv7.weight.copy_(classifier["fc7.weight"][::step, ::step, None, None])
+            for layer, name in ((self.conv6, "fc6"), (self.conv7, "fc7")):
                 assert layer.bias is not None
                 layer.bias.copy_(classifier[f"{name}.bias"][::step])
         return ["fc6", "fc7"]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.dropout(F.relu_(self.fc6(x)))
-        x = self.dropout(F.relu_(self.fc7(x)))
+        x = self.dropout(F.relu_(self.conv6(x)))
+        x = self.dropout(F.relu_(self.conv7(x)))
         scores: Tensor = self.score(x)
         return scores

@@ -97,10 +97,11 @@ class FCNDecoder(nn.Module):
         super().__init__()
         *finer, deepest = encoder_channels
         hidden = 8 * deepest if hidden_channels is None else hidden_channels
-        self.fc6 = nn.Conv2d(deepest, hidden, 7, padding=3)
-        self.fc7 = nn.Conv2d(hidden, hidden, 1)
+        # Not called fc6 and fc7, for a file with those names is taken for one with VGG's own fully connected layers.
+        self.conv6 = nn.Conv2d(deepest, hidden, 7, padding=3)
+        self.conv7 = nn.Conv2d(hidden, hidden, 1)
         self.dropout = nn.Dropout(dropout)
-        for layer in (self.fc6, self.fc7):
+        for layer in (self.conv6, self.conv7):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
@@ -112,7 +113,7 @@ class FCNDecoder(nn.Module):
     def load_classifier(self, classifier: Mapping[str, Tensor]) -> tuple[str, ...]:
         """Copies published fully connected layers into fc6 and fc7 if they fit; returns the names of those filled."""
         filled = []
-        for name, layer in (("fc6", self.fc6), ("fc7", self.fc7)):
+        for name, layer in (("fc6", self.conv6), ("fc7", self.conv7)):
             weight = classifier.get(f"{name}.weight")
             if weight is not None and weight.numel() == layer.weight.numel() and len(weight) == len(layer.weight):
                 layer.load_state_dict({"weight": weight.view(layer.weight.shape), "bias": classifier[f"{name}.bias"]})
@@ -122,8 +123,8 @@ class FCNDecoder(nn.Module):
     def keep(self, position: int, tap: Tensor) -> Tensor:
         """See `vggtransfer.segmentation.segmenter.Decoder`."""
         if position == len(self.scores) - 1:
-            tap = self.dropout(F.relu_(self.fc6(tap)))
-            tap = self.dropout(F.relu_(self.fc7(tap)))
+            tap = self.dropout(F.relu_(self.conv6(tap)))
+            tap = self.dropout(F.relu_(self.conv7(tap)))
         scores: Tensor = self.scores[position](tap)
         return scores
 

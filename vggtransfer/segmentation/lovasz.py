@@ -39,16 +39,18 @@ def lovasz_extension(errors: Tensor, truth: Tensor) -> Tensor:
 
     Args:
         errors: At least 0, [classes, pixels].
-        truth: Whether a pixel belongs to the class, bool [classes, pixels].
+        truth: Whether a pixel belongs to the class, bool [classes, pixels]; of each class, one does at least.
 
     Returns:
         [classes].
     """
     ordered, order = errors.sort(dim=1, descending=True)
-    # Long before 2^24 pixels, sums of ones in float32 would stop growing.
-    found = truth.gather(1, order).to(torch.float64).cumsum(dim=1)
-    total = found[:, -1:]
-    position = torch.arange(1, errors.shape[1] + 1, dtype=torch.float64, device=errors.device)
-    jaccard = 1 - (total - found) / (total + position - found)
-    steps = jaccard.diff(dim=1, prepend=jaccard.new_zeros(len(jaccard), 1))
+    ordered_truth = truth.gather(1, order)
+    missed = ordered_truth.cumsum(dim=1)
+    total = missed[:, -1:]
+    position = torch.arange(1, errors.shape[1] + 1, device=errors.device)
+    # If all pixels up to here are wrong. Counted in integers: differences of 1 - IoU between neighbours would drown in
+    # rounding. A missed pixel costs the intersection one, any other adds one to the union.
+    intersection, union = total - missed, total + position - missed
+    steps = torch.where(ordered_truth, 1 / union, intersection / (union * (union - 1)))
     return (ordered * steps.to(ordered.dtype)).sum(dim=1)
