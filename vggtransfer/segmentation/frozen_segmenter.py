@@ -38,7 +38,7 @@ class FrozenSegmenter:
         layout = torch.channels_last if prefers_channels_last(device) else torch.contiguous_format
         decoder = folded_decoder(model.decoder).to(device, compute_type, memory_format=layout)  # type: ignore[call-overload]
         self._decoder = cast(Decoder, decoder)
-        self._check = model.check
+        self._shape = model.input_shape()
         self._multiple = model.multiple
         self._width = encoder.architecture.layers[0].out_channels
         self._value_bytes = compute_type.itemsize
@@ -52,7 +52,7 @@ class FrozenSegmenter:
         Raises:
             InputError: Pictures of the wrong rank or channels.
         """
-        self._check(pictures)
+        self._shape.check(pictures)
         with torch.inference_mode():
             return joined([self._run(part) for part in torch.split(pictures, self._at_once(pictures))])
 

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vggtransfer.encoder.input_check import InputShape
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import OptionError
 
@@ -54,19 +55,15 @@ class Segmenter(nn.Module):
         Raises:
             InputError: Pictures of the wrong rank or channels; on the first batch also of the wrong range.
         """
-        self.check(images)
+        self.input_shape().check(images)
         taps = self.encoder(padded(images, self.multiple))
         decoder = cast(Decoder, self.decoder)
         kept = [decoder.keep(position, tap) for position, tap in enumerate(taps)]
         return decoder.join(kept)[..., : images.shape[2], : images.shape[3]]
 
-    def check(self, images: Tensor) -> None:
-        """Refuses batches of the wrong rank or channels.
-
-        Raises:
-            InputError: They are.
-        """
-        replace(self.encoder.input_shape(self.encoder.layers), minimum=1).check(images)
+    def input_shape(self) -> InputShape:
+        """What pictures must be; of any height and width."""
+        return replace(self.encoder.input_shape(self.encoder.layers), minimum=1)
 
 
 def padded(images: Tensor, multiple: int) -> Tensor:

@@ -106,7 +106,7 @@ class JoiningBlock(nn.Module):
     """The same on the concatenation of an upsampled map and a skip, without making either.
 
     The convolution of a concatenation is the sum of the convolutions of its parts. That of the skip is wanted as soon
-    as the skip is there and, with `out_channels` channels, takes a quarter of its memory.
+    as the skip is there, and has `out_channels` channels: in a VGG16's U-Net a quarter of the skip's.
     """
 
     def __init__(self, channels: int, skip_channels: int, out_channels: int, normalization: Normalization) -> None:
