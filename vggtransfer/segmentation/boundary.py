@@ -44,24 +44,29 @@ class BoundaryF1:
         radius = max(1.0, self.tolerance * math.hypot(height, width))
         for prediction, truth in zip(predicted, targets, strict=True):
             counted = truth != self.ignore_index
-            outlines = [boundaries(self._one_hot(mask), self._by_class(counted)) for mask in (prediction, truth)]
+            shown = self._shown(prediction, truth)
+            outlines = [self._boundaries(mask, counted, shown) for mask in (prediction, truth)]
             near = [within(outline, radius) for outline in outlines]
             found, true = (outline.sum(dim=(1, 2)) for outline in outlines)
             precise = (outlines[0] & near[1]).sum(dim=(1, 2)) / found
             recalled = (outlines[1] & near[0]).sum(dim=(1, 2)) / true
             # Without a boundary on one side only, nothing of the other was met.
             f1 = (2 * precise * recalled / (precise + recalled)).nan_to_num(0.0).cpu().double()
-            self.sums += f1
-            self.pictures += ((found > 0) | (true > 0)).cpu()
+            self.sums[shown.cpu()] += f1
+            self.pictures[shown.cpu()] += ((found > 0) | (true > 0)).cpu()
 
-    def _one_hot(self, mask: Tensor) -> Tensor:
-        """Whether a pixel belongs to a class, bool [classes, height, width]."""
+    def _shown(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """The classes that may have a boundary: of many classes, a picture shows few."""
+        if self.task != "multiclass":
+            return torch.arange(self.classes, device=truth.device)
+        found = torch.unique(torch.cat([prediction.flatten().long(), truth.flatten().long()]))
+        return found[found != self.ignore_index]
+
+    def _boundaries(self, mask: Tensor, counted: Tensor, shown: Tensor) -> Tensor:
+        """Of each class that is shown, bool [shown, height, width]."""
         if self.task == "multiclass":
-            return mask == torch.arange(self.classes, device=mask.device).view(-1, 1, 1)
-        return self._by_class(mask) == 1
-
-    def _by_class(self, mask: Tensor) -> Tensor:
-        return mask if mask.dim() == 3 else mask.expand(self.classes, *mask.shape)
+            return boundaries(mask == shown.view(-1, 1, 1), counted)
+        return boundaries((mask == 1).view(self.classes, *mask.shape[-2:]), counted)
 
     def scores(self) -> tuple[float, ...]:
         """Mean over the pictures, of each class; NaN for classes without any boundary."""
@@ -73,10 +78,11 @@ def boundaries(masks: Tensor, counted: Tensor) -> Tensor:
 
     Args:
         masks: bool [classes, height, width].
-        counted: Which pixels count, bool, of the same shape.
+        counted: Which pixels count, bool, of the same shape or [height, width].
     """
-    outside = (~masks & counted).to(torch.uint8).float()
-    beside = F.max_pool2d(outside, 3, stride=1, padding=1) > 0
+    outside = F.pad(~masks & counted, (1, 1, 1, 1))
+    rows = outside[:, :-2] | outside[:, 1:-1] | outside[:, 2:]
+    beside = rows[:, :, :-2] | rows[:, :, 1:-1] | rows[:, :, 2:]
     return masks & counted & beside
 
 
