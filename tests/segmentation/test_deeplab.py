@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from vggtransfer.errors import OptionError
@@ -18,11 +19,26 @@ def test_scores_are_the_sum_of_the_branches_at_stride_8(head: str, rates: list[i
     assert [branch.conv6.dilation for branch in model.decoder.branches] == [(rate, rate) for rate in rates]
     images = torch.rand(1, 3, 72, 40)
     with torch.no_grad():
-        (maps,) = model.encoder(images)
+        (maps,) = model.encoder(F.pad(images, (12, 4, 12, 4), mode="replicate"))
         scores = sum(branch.score(branch.conv7(branch.conv6(maps).relu()).relu()) for branch in model.decoder.branches)
         expected = F.interpolate(scores, scale_factor=8, mode="bilinear")
-        torch.testing.assert_close(model(images), expected)
+        torch.testing.assert_close(model(images), expected[..., :72, :40])
         assert model(torch.rand(2, 3, 33, 50)).shape == (2, 3, 33, 50)
+
+
+def test_scores_look_at_their_own_place() -> None:
+    """Seen through the gradient of scores in the middle, with weights that average."""
+    torch.manual_seed(0)
+    model = VGGDeepLab(SMALL, classes=1, head="largefov", weights=None, hidden_channels=2).eval()
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            nn.init.constant_(parameter, 1 / parameter[0].numel())
+    pictures = torch.rand(4, 3, 384, 384, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model(pictures)[..., 188:196, 188:196].sum(), pictures)
+    weights = gradient.sum(dim=(0, 1)) / gradient.sum()
+    place = torch.arange(384.0)
+    assert weights.sum(dim=1) @ place == pytest.approx(191.5, abs=4)
+    assert weights.sum(dim=0) @ place == pytest.approx(191.5, abs=4)
 
 
 def test_decimated_layers_see_what_every_third_published_weight_saw() -> None:

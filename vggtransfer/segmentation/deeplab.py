@@ -19,6 +19,9 @@ DeepLabHead = Literal["largefov", "aspp"]
 
 _RATES = {"largefov": (12,), "aspp": (6, 12, 18, 24)}
 _STRIDE: Literal[8] = 8
+# A pooling by 2 answers for the middle of its two values, half a step to the right. Of the two that are replaced here,
+# pool4 moves by half of 8 pixels and pool5, dilated, by half of 16, and nothing puts their maps back on a coarser grid.
+_SHIFT = 12
 
 
 class VGGDeepLab(Segmenter):
@@ -81,7 +84,7 @@ class VGGDeepLab(Segmenter):
             hidden_channels=2 * channels if hidden_channels is None else hidden_channels,
             dropout=dropout,
         )
-        super().__init__(encoder, decoder, classes=classes, multiple=_STRIDE)
+        super().__init__(encoder, decoder, classes=classes, multiple=_STRIDE, shift=_SHIFT)
         self.pretrained_layers = decoder.load_classifier(classifier)
 
 

@@ -39,7 +39,7 @@ class FrozenSegmenter:
         decoder = folded_decoder(model.decoder).to(device, compute_type, memory_format=layout)  # type: ignore[call-overload]
         self._decoder = cast(Decoder, decoder)
         self._shape = model.input_shape()
-        self._multiple = model.multiple
+        self._multiple, self._shift = model.multiple, model.shift
         self._width = encoder.architecture.layers[0].out_channels
         self._value_bytes = compute_type.itemsize
 
@@ -57,7 +57,7 @@ class FrozenSegmenter:
             return joined([self._run(part) for part in torch.split(pictures, self._at_once(pictures))])
 
     def _run(self, pictures: Tensor) -> Tensor:
-        x = padded(self._trunk.normalised(pictures), self._multiple)
+        x = padded(self._trunk.normalised(pictures), self._multiple, shift=self._shift)
         kept: list[Tensor] = []
         for name, step in self._trunk.steps:
             x = step(x)

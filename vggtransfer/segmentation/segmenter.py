@@ -32,22 +32,24 @@ class Decoder(Protocol):
 class Segmenter(nn.Module):
     """A network from pictures [batch, channels, height, width] to logits [batch, classes, height, width].
 
-    Pictures are RGB in [0, 1] and of any size: they are continued by their last rows and columns to a multiple of the
-    network's stride, and the logits cut back.
+    Pictures are RGB in [0, 1] and of any size: they are continued by their outermost rows and columns to a multiple of
+    the network's stride, and the logits cut back.
 
     Args:
         encoder: The trunk; what its freezing policy freezes runs without autograd bookkeeping.
         decoder: A module with the methods of `Decoder`.
         classes: Number of scores per pixel.
         multiple: What the sides of the padded pictures are multiples of.
+        shift: How many pixels further to the right and below than its place among the scores a score looks.
     """
 
-    def __init__(self, encoder: VGGEncoder, decoder: nn.Module, *, classes: int, multiple: int) -> None:
+    def __init__(self, encoder: VGGEncoder, decoder: nn.Module, *, classes: int, multiple: int, shift: int = 0) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.classes = classes
         self.multiple = multiple
+        self.shift = shift
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns one logit per class and pixel.
@@ -56,7 +58,7 @@ class Segmenter(nn.Module):
             InputError: Pictures of the wrong rank or channels; on the first batch also of the wrong range.
         """
         self.input_shape().check(images)
-        taps = self.encoder(padded(images, self.multiple))
+        taps = self.encoder(padded(images, self.multiple, shift=self.shift))
         decoder = cast(Decoder, self.decoder)
         kept = [decoder.keep(position, tap) for position, tap in enumerate(taps)]
         return decoder.join(kept)[..., : images.shape[2], : images.shape[3]]
@@ -66,12 +68,19 @@ class Segmenter(nn.Module):
         return replace(self.encoder.input_shape(self.encoder.layers), minimum=1)
 
 
-def padded(images: Tensor, multiple: int) -> Tensor:
-    """Continues pictures to the right and downwards by their last column and row, up to multiples of a number."""
-    right, bottom = -images.shape[3] % multiple, -images.shape[2] % multiple
-    if right == 0 and bottom == 0:
+def padded(images: Tensor, multiple: int, *, shift: int) -> Tensor:
+    """Continues pictures by their outermost columns and rows.
+
+    Args:
+        images: [batch, channels, height, width].
+        multiple: Of the sides of the result; what is missing is added on the right and below.
+        shift: Columns and rows to add on the left and above.
+    """
+    height, width = (side + shift for side in images.shape[2:])
+    right, bottom = -width % multiple, -height % multiple
+    if shift == right == bottom == 0:
         return images
-    return F.pad(images, (0, right, 0, bottom), mode="replicate")
+    return F.pad(images, (shift, right, shift, bottom), mode="replicate")
 
 
 def check_classes(classes: int) -> None:
