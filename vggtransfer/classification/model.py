@@ -16,7 +16,7 @@ from vggtransfer.classification.head import build_head, load_pretrained_layers
 from vggtransfer.classification.head_names import HeadName
 from vggtransfer.encoder.architectures import ARCHITECTURE_NAMES
 from vggtransfer.encoder.checkpoint_files import read_checkpoint
-from vggtransfer.encoder.trunk_files import FileHeader, check_digest, read_header, weights_digest, write_weights
+from vggtransfer.encoder.trunk_files import FileHeader, check_digest, read_header, trunk_digest, write_weights
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.encoder.weights import load_weights
 from vggtransfer.errors import WeightsError
@@ -95,7 +95,7 @@ def save_classifier(model: VGGClassifier, path: Path) -> None:
         mean=tuple(encoder.mean.flatten().tolist()),
         std=tuple(encoder.std.flatten().tolist()),
         origin=encoder.origin,
-        digest=_trunk_digest(tensors),
+        digest=trunk_digest(tensors),
         more={
             "task": asdict(model.task),
             "versions": {"vggtransfer": vggtransfer.__version__, "torch": torch.__version__},
@@ -130,7 +130,7 @@ def load_classifier(source: str | Path) -> VGGClassifier:
         model.load_state_dict(file.tensors)
     except RuntimeError as error:
         raise WeightsError(f"{path}: its tensors do not fit the {encoder.architecture.name} it describes") from error
-    encoder.origin, encoder.digest = header.origin, check_digest(file, header, _trunk_digest(file.tensors))
+    encoder.origin, encoder.digest = header.origin, check_digest(file, header, trunk_digest(file.tensors))
     return model.eval()
 
 
@@ -147,15 +147,3 @@ def _task(path: Path, header: FileHeader) -> Task:
         if value not in known:
             raise WeightsError(f"{path} has the {name} '{value}', which this version does not know; update vggtransfer")
     return task
-
-
-def _trunk_digest(tensors: Mapping[str, Tensor]) -> str:
-    """The digest of the same trunk in a trunk file, where there is no `num_batches_tracked`."""
-    prefix = "encoder.trunk."
-    return weights_digest(
-        {
-            key.removeprefix(prefix): tensor
-            for key, tensor in tensors.items()
-            if key.startswith(prefix) and not key.endswith("num_batches_tracked")
-        }
-    )

@@ -198,11 +198,12 @@ def _triple(colour: Sequence[int]) -> Colour:
 def _check(found: MaskClasses, option: str | int) -> None:
     if not 1 <= len(found.classes) <= MOST_CLASSES:
         raise OptionError(f"--classes {option}: there must be 1 to {MOST_CLASSES} classes, not {len(found.classes)}")
-    for what, things in (
+    kinds: tuple[tuple[str, list[Any]], ...] = (
         ("name", list(found.names)),
         ("value", [value for one in found.classes for value in one.values]),
         ("colour", [colour for one in found.classes for colour in one.colours]),
-    ):
+    )
+    for what, things in kinds:
         if twice := [thing for thing in things if things.count(thing) > 1]:
             raise OptionError(f"--classes {option}: two classes have the {what} {twice[0]}")
     coloured = [one.name for one in found.classes if one.colours]

@@ -45,7 +45,7 @@ def find_coding(
         DataError: Masks that contradict each other or cannot be understood.
         OptionError: Options that do not fit the masks.
     """
-    if bool(layers) != (task == "multilabel") and (layers or task == "multilabel") and task != "auto":
+    if task != "auto" and bool(layers) != (task == "multilabel"):
         have = "one mask for each class" if layers else "one mask for all classes"
         raise OptionError(f"--task {task} does not fit: there is {have} here; leave it out")
     if classes is None and any(one.in_colour for one in summaries):
@@ -109,7 +109,7 @@ def _found_classes(
         highest = max(plain, key=lambda one: max(set(one.counts) - set(ignored), default=-1))
         raise DataError(
             f"the masks have the values {spans(left) or 'that do not count'}, which are not all the numbers of classes "
-            f"from {first} on ({highest.path} has the highest); give --classes NUMBER or {_REMEDY.removeprefix('give ')}"
+            f"from {first} on ({highest.path} has the highest); {_REMEDY}, or --classes NUMBER"
         )
     return MaskClasses(
         tuple(MaskClass(name, (value,)) for name, value in zip(names, left, strict=True)), ignored, colours
@@ -198,8 +198,9 @@ def _compare_palettes(summaries: Sequence[MaskSummary]) -> None:
             known, path = first.setdefault(value, (colour, summary.path))
             if known != colour:
                 raise DataError(
-                    f"{path} paints the value {value} in {hexadecimal(known)}, {summary.path} in {hexadecimal(colour)}: "
-                    f"their palettes are in different orders; {_REMEDY} if the colours count, or save them without"
+                    f"{path} paints the value {value} in {hexadecimal(known)}, {summary.path} in "
+                    f"{hexadecimal(colour)}: their palettes are in different orders; "
+                    f"{_REMEDY} if the colours count, or save them without"
                 )
 
 

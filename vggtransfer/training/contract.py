@@ -119,14 +119,16 @@ class Measure:
     Attributes:
         name: In words joined by underscores.
         format: How a value is printed, as in `format(value, ".1%")`.
+        title: What it is called in prose; default: the words of its name.
     """
 
     name: str
     format: str = ".1%"
+    title: str = ""
 
     def shown(self, value: float) -> str:
         """Returns `pixel accuracy 84.4%`."""
-        return f"{self.name.replace('_', ' ')} {value:{self.format}}"
+        return f"{self.title or self.name.replace('_', ' ')} {value:{self.format}}"
 
 
 class Objective(Protocol):
