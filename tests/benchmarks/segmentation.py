@@ -166,11 +166,13 @@ def measure(name: str, *, rounds: int, memory: bool) -> Measurement:
     ours_said, theirs_said = ours(), theirs()
     difference = ((ours_said - theirs_said).abs().max() / theirs_said.abs().max()).item()
     measurement = Measurement(what, PEER, goal, *interleave(ours, theirs, rounds=rounds))
-    note = f"{'loss' if 'step' in name else 'scores'} {difference:.1e} of the largest apart"
+    notes = []
+    if "skip" not in name:  # the other ones are different networks
+        notes.append(f"{'losses' if 'step' in name else 'scores'} differ by {difference:.1e} of the largest")
     if memory:
         needed = measured_memory(name), measured_memory(peer)
-        note += f"; peak memory {needed[0]:.0f} of {needed[1]:.0f} MiB, {needed[0] / needed[1]:.0%}"
-    return replace(measurement, note=note)
+        notes.append(f"peak memory {needed[0]:.0f} of {needed[1]:.0f} MiB, {needed[0] / needed[1]:.0%}")
+    return replace(measurement, note="; ".join(notes))
 
 
 def main() -> None:
