@@ -53,6 +53,15 @@ def test_answers_as_the_network_does(name: str) -> None:
     assert 0 < (low - expected).abs().max() < 0.04 * scale
 
 
+def test_batch_norm_of_several_processes_is_folded_as_well() -> None:
+    model = build("unet")
+    pictures = torch.rand(1, 3, 32, 32)
+    expected = FrozenSegmenter(model, device=CPU, compute_type=torch.float32)(pictures)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    found = FrozenSegmenter(converted, device=CPU, compute_type=torch.float32)(pictures)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * expected.abs().max().item())
+
+
 def test_the_network_stays_as_it_is_and_may_change_afterwards() -> None:
     model = build("unet").train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -59,7 +59,7 @@ class BoundaryF1:
         """The classes that may have a boundary: of many classes, a picture shows few."""
         if self.task != "multiclass":
             return torch.arange(self.classes, device=truth.device)
-        found = torch.unique(torch.cat([prediction.flatten().long(), truth.flatten().long()]))
+        found: Tensor = torch.unique(torch.cat([prediction.flatten().long(), truth.flatten().long()]))
         return found[found != self.ignore_index]
 
     def _boundaries(self, mask: Tensor, counted: Tensor, shown: Tensor) -> Tensor:

@@ -108,5 +108,5 @@ def folded_decoder(decoder: nn.Module) -> nn.Module:
 
 
 def folding_norm(norm: nn.Module) -> nn.BatchNorm2d | None:
-    """The BatchNorm that is to be folded, if there is one."""
-    return norm if isinstance(norm, nn.BatchNorm2d) else None
+    """The BatchNorm that is to be folded, of several processes (`SyncBatchNorm`) or one, if there is any."""
+    return None if isinstance(norm, nn.Identity) else cast(nn.BatchNorm2d, norm)
