@@ -128,6 +128,15 @@ COMMANDS = (
         resume=f"{_SEGMENTATION}.run:resume_segment",
     ),
     Command(
+        "segment-evaluate", f"{_SEGMENTATION}.evaluation:segment_evaluate", "Measure painted masks against true ones."
+    ),
+    Command(
+        "segment-predict",
+        f"{_SEGMENTATION}.prediction:segment_predict",
+        "Paint masks for pictures.",
+        positionals=("paths",),
+    ),
+    Command(
         "extract",
         "vggtransfer.features.extract:extract",
         "Write the features of a folder of pictures to files.",

@@ -107,15 +107,16 @@ def evaluate(
     """
     given = checked_values(evaluate, locals())
     data, model, out = given["data"], given["model"].expanduser(), given["out"]
+    from vggtransfer.classification.evaluation_choice import choose_samples, find_candidates
     from vggtransfer.classification.inference import check_scoring_options, score_pictures
     from vggtransfer.classification.metrics import compute_metrics
     from vggtransfer.classification.model import load_classifier
     from vggtransfer.classification.report import write_evaluation_report
-    from vggtransfer.classification.training_record import choose_samples, find_candidates, read_training_record
     from vggtransfer.data.scan import check_pictures
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
     from vggtransfer.report.result_folder import check_result_folder, writing_results
     from vggtransfer.training.run_directory import write_environment
+    from vggtransfer.training.training_record import read_training_record
 
     check_scoring_options(batch_size=batch_size, workers=workers, tta=tta)
     chosen_device = resolve_device(device)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -27,15 +25,14 @@ from vggtransfer.segmentation.metrics import ConfusionMatrix, SegmentationScores
 from vggtransfer.segmentation.model import TrainedSegmenter
 from vggtransfer.segmentation.probabilities import masks, probabilities, with_mirror_image
 from vggtransfer.segmentation.sliding_window import sliding_window
-
-TTA = Literal["none", "flip"]
-"""Test-time augmentation: `flip` averages a picture's probabilities with those of its mirror image."""
+from vggtransfer.segmentation.view_names import TTA
 
 _MOST_PIXELS = 4_000_000
 _TILE = 1024
+_OVERLAP = 0.25
 
 
-def check_inference_options(*, tile: int | None, overlap: float) -> None:
+def check_inference_options(*, tile: int | None, overlap: float | None) -> None:
     """Refuses tiles that cannot be, before the work.
 
     Raises:
@@ -43,7 +40,9 @@ def check_inference_options(*, tile: int | None, overlap: float) -> None:
     """
     if tile is not None and tile < 32:
         raise OptionError(f"--tile {tile} is not possible: a tile has a side of at least 32 pixels")
-    if not 0 <= overlap <= 0.9:
+    if overlap is not None and tile is None:
+        raise OptionError(f"--overlap {overlap} would change nothing without --tile; leave it out")
+    if overlap is not None and not 0 <= overlap <= 0.9:
         raise OptionError(f"--overlap {overlap} is not possible: use 0 to 0.9 of a tile's side")
 
 
@@ -57,7 +56,7 @@ class Painter:
         tta: See `TTA`.
         tile: Side of square tiles in pixels of the size at which the network sees pictures. None: the whole picture, or
             tiles of 1024 pixels where that has more than 4 million.
-        overlap: Least part of a tile's side that it shares with its neighbour.
+        overlap: Least part of a tile's side that it shares with its neighbour. None: a quarter.
     """
 
     def __init__(
@@ -68,13 +67,13 @@ class Painter:
         precision: Precision = "auto",
         tta: TTA = "none",
         tile: int | None = None,
-        overlap: float = 0.25,
+        overlap: float | None = None,
     ) -> None:
         self.task, self.seen = trained.coding.task, trained.seen
         network = FrozenSegmenter(trained.model, device=device, compute_type=resolve_precision(precision, device))
         scorer = lambda pictures: probabilities(network(pictures), self.task)  # noqa: E731
         self._scorer = with_mirror_image(scorer) if tta == "flip" else scorer
-        self._tile, self._overlap = tile, overlap
+        self._tile, self._overlap = tile, _OVERLAP if overlap is None else overlap
 
     def __call__(self, picture: Picture) -> Tensor:
         """Returns probabilities float32 [classes, height, width] of a picture uint8 RGB [height, width, 3]."""
@@ -149,11 +148,3 @@ def painted_pictures(
                 matrix.scores(),
                 matrix,
             )
-
-
-def write_probabilities(path: Path, scores: Tensor) -> None:
-    """Writes probabilities [classes, height, width] as float16 in NumPy's format, atomically."""
-    from vggtransfer.cache import write_atomically
-
-    with write_atomically(path) as temporary, temporary.open("wb") as file:
-        np.save(file, scores.to(torch.float16).cpu().numpy())

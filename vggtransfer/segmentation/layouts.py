@@ -50,12 +50,15 @@ class Layout:
         name: The layout, in words.
         splits: Pictures with masks, sorted by path; one split "train" where the folder knows no splits.
         layers: Names of the classes that have masks of their own; empty where a mask holds all classes.
-        unmatched: Pictures without a mask, with the reason, and masks without a picture.
+        has_splits: Whether the folder has splits.
+        unmatched: Pictures without a mask, with the reason.
+        orphans: Masks without a picture.
     """
 
     name: str
     splits: dict[SplitName, list[MaskedSample]] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
+    has_splits: bool = True
     unmatched: list[tuple[Path, str]] = field(default_factory=list)
     orphans: list[Path] = field(default_factory=list)
 
@@ -110,7 +113,7 @@ def _flat_folders(data: Path) -> Layout | None:
     if splits and all((masks / name).is_dir() for name, split in splits.items() if split != "test"):
         folders = {split: (pictures / name, masks / name) for name, split in splits.items() if (masks / name).is_dir()}
         return _paired("images/SPLIT with masks/SPLIT", folders)
-    return _paired("images with masks", {"train": pair})
+    return _paired("images with masks", {"train": pair}, has_splits=False)
 
 
 def _named_after_splits(data: Path) -> Layout | None:
@@ -130,7 +133,7 @@ def _voc(data: Path) -> Layout | None:
     if not (pictures.is_dir() and masks.is_dir()):
         return None
     if not lists.is_dir():
-        return _paired("JPEGImages with SegmentationClass", {"train": (pictures, masks)})
+        return _paired("JPEGImages with SegmentationClass", {"train": (pictures, masks)}, has_splits=False)
     layout = Layout("Pascal VOC")
     for split in ("train", "val", "test"):
         listed = lists / f"{split}.txt"
@@ -176,10 +179,10 @@ def _pair_of_folders(folder: Path) -> tuple[Path, Path] | None:
     return (folder / pictures[0], folder / masks[0]) if pictures and masks else None
 
 
-def _paired(name: str, folders: Mapping[SplitName, tuple[Path, Path]]) -> Layout | None:
+def _paired(name: str, folders: Mapping[SplitName, tuple[Path, Path]], *, has_splits: bool = True) -> Layout | None:
     if not folders:
         return None
-    layout = Layout(name)
+    layout = Layout(name, has_splits=has_splits)
     for split in ("train", "val", "test"):
         if split in folders:
             _pair(split, *folders[split], layout)
