@@ -3,6 +3,7 @@ import re
 import pytest
 
 from vggtransfer.errors import DataError
+from vggtransfer.segmentation.known_classes import known_classes
 from vggtransfer.segmentation.layouts import find_masked_pictures
 
 
@@ -116,3 +117,14 @@ def test_a_class_without_its_mask_is_named(tmp_path):
 def test_what_cannot_be_recognised_is_an_error(tmp_path, files, message):
     with pytest.raises(DataError, match=re.escape(message)):
         find_masked_pictures(touch(tmp_path, *files))
+
+
+def test_classes_of_known_data_sets(tmp_path):
+    name = "leftImg8bit/train/ulm/u_leftImg8bit.png"
+    layout = find_masked_pictures(touch(tmp_path / "ids", name, "gtFine/train/ulm/u_gtFine_labelIds.png"))
+    classes = known_classes(layout)
+    assert (len(classes.classes), classes.classes[18].name, classes.classes[18].values) == (19, "bicycle", (33,))
+    assert 0 in classes.ignored_values
+    layout = find_masked_pictures(touch(tmp_path / "train", name, "gtFine/train/ulm/u_gtFine_labelTrainIds.png"))
+    assert known_classes(layout).classes[18].values == (18,)
+    assert known_classes(find_masked_pictures(touch(tmp_path / "other", "images/a.jpg", "masks/a.png"))) is None

@@ -57,8 +57,11 @@ class MaskCoding:
             for value in raw.palette if self.by_palette and raw.palette else self.codes:
                 number = self.number(value, in_colour=False, palette=raw.palette)
                 table[value] = UNKNOWN if number is None else number
-            found = table[values.clip(0, 2**16 - 1)]
-            found[(values < 0) | (values >= 2**16)] = UNKNOWN
+            if values.dtype == np.uint8:
+                found = table[values]
+            else:
+                found = table[values.clip(0, 2**16 - 1)]
+                found[(values < 0) | (values >= 2**16)] = UNKNOWN
         unknown = np.unique(values[found == UNKNOWN])[:5].tolist() if (found == UNKNOWN).any() else []
         return found, unknown
 

@@ -29,7 +29,7 @@ class RawMask:
         kind: Format, such as `PNG`.
     """
 
-    values: NDArray[np.int32]
+    values: NDArray[Any]
     in_colour: bool
     palette: Mapping[int, Colour]
     kind: str
@@ -71,11 +71,11 @@ def open_mask(path: Path) -> RawMask:
             if image.mode == "P":
                 colours = (image.getpalette("RGB") or []) if image.palette else []
                 triples = [tuple(colours[start : start + 3]) for start in range(0, len(colours) - 2, 3)]
-                return RawMask(np.array(image, np.int32), False, dict(enumerate(triples)), kind)  # type: ignore[arg-type]
-            if image.mode in ("1", "L", "I", "I;16", "I;16B"):
+                return RawMask(np.array(image), False, dict(enumerate(triples)), kind)  # type: ignore[arg-type]
+            if image.mode in ("1", "L", "LA"):
+                return RawMask(np.array(image.getchannel(0), np.uint8), False, {}, kind)
+            if image.mode in ("I", "I;16", "I;16B"):
                 return RawMask(np.array(image, np.int32), False, {}, kind)
-            if image.mode == "LA":
-                return RawMask(np.array(image.getchannel("L"), np.int32), False, {}, kind)
             if image.mode not in ("RGB", "RGBA"):
                 raise BadImageError(f"{path}: a picture of mode {image.mode} is no mask; save it as 8-bit PNG")
             red, green, blue = (np.array(image.getchannel(name), np.int32) for name in "RGB")
@@ -97,7 +97,12 @@ def summarise_mask(path: Path) -> MaskSummary:
     """
     raw = open_mask(path)
     height, width = raw.values.shape
-    values, counts = np.unique(raw.values, return_counts=True)
+    if raw.values.dtype == np.uint8:  # ten times as fast
+        counts = np.bincount(raw.values.ravel(), minlength=256)
+        values = counts.nonzero()[0]
+        counts = counts[values]
+    else:
+        values, counts = np.unique(raw.values, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:MOST_COLOURS]
     kept: dict[int, int] = dict(zip(values[order].tolist(), counts[order].tolist(), strict=True))
     return MaskSummary(

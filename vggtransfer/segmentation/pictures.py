@@ -15,6 +15,7 @@ from vggtransfer.data.masked_transforms import IGNORED
 from vggtransfer.data.scan import BadPicture, check_pictures
 from vggtransfer.errors import BadImageError, DataError
 from vggtransfer.progress_bar import ProgressBar
+from vggtransfer.segmentation.known_classes import known_classes
 from vggtransfer.segmentation.layouts import Layout, MaskedSample, SplitName, find_masked_pictures
 from vggtransfer.segmentation.mask_classes import read_mask_classes
 from vggtransfer.segmentation.mask_coding import MaskCoding
@@ -86,7 +87,8 @@ def load_pictures(
 
     Args:
         data: See `vggtransfer.segmentation.layouts.find_masked_pictures`.
-        classes: See `vggtransfer.segmentation.mask_classes.read_mask_classes`.
+        classes: See `vggtransfer.segmentation.mask_classes.read_mask_classes`; default: those of a known data set, or
+            what the masks show.
         ignore: The same.
         task: What masks are to be taken for.
         val_fraction: Part of the pictures set aside for validation where the folder has no split for it.
@@ -103,6 +105,8 @@ def load_pictures(
     """
     said = read_mask_classes(classes, ignore)
     layout = find_masked_pictures(data)
+    if said is None and ignore is None:
+        said = known_classes(layout)
     bad = [BadPicture(path, reason) for path, reason in layout.unmatched]
     if bad and on_bad_image == "stop":
         raise bad[0].stop()
