@@ -53,7 +53,7 @@ class SegmentationObjective:
         logits = model(images)
         with torch.no_grad():
             counted = targets != self.loss.ignore_index
-            right = (masks(probabilities(logits, self.task), self.task) == targets) & counted
+            right = (self._painted(logits) == targets) & counted
             shares = right.flatten(1).sum(dim=1) / counted.flatten(1).sum(dim=1).clamp_min(1)
         return self.loss(logits, targets), shares.sum()
 
@@ -65,7 +65,7 @@ class SegmentationObjective:
         logits = full_size(whole_logits(model, images), targets)
         losses = [self.plain_loss(one[None], truth[None]) for one, truth in zip(logits, targets, strict=True)]
         matrix = ConfusionMatrix(self.classes, task=self.task)
-        matrix.add(masks(probabilities(logits, self.task), self.task), targets)
+        matrix.add(self._painted(logits), targets)
         return torch.stack(losses).sum(), matrix.counts.to(images.device)
 
     def no_sums(self) -> Tensor:
@@ -77,6 +77,10 @@ class SegmentationObjective:
         found = matrix.scores()
         named = {"mean_iou": found.mean_iou, "pixel_accuracy": found.pixel_accuracy, "mean_dice": found.mean_dice}
         return {name: 0.0 if math.isnan(score) else score for name, score in named.items()}
+
+    def _painted(self, logits: Tensor) -> Tensor:
+        # The most probable class is the one with the highest logit.
+        return masks(logits if self.task == "multiclass" else probabilities(logits, self.task), self.task)
 
 
 def whole_logits(model: nn.Module, images: Tensor) -> Tensor:
