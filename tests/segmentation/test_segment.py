@@ -190,6 +190,8 @@ def test_pairs_that_do_not_fit_are_named_and_left_out(write_scenes, tmp_path, ca
     Image.fromarray(np.full((40, 48), 9, np.uint8)).save(masks / "train2.png")
     (masks / "train3.png").write_bytes(b"no picture")
     (images / "train4.png").write_bytes(b"no picture")
+    for kind in ("images", "masks"):
+        shutil.copy(data / "train" / kind / "train9.png", data / "val" / kind / "val0.png")
     result = segment(data, **{**TINY, "epochs": 1}, classes=3, out=tmp_path / "run")
     rows = {row["path"]: row["reason"] for row in rows_of(result.run / "bad_images.csv")}
     assert rows.pop(str(images / "train0.png")) == "has no mask"
@@ -199,7 +201,9 @@ def test_pairs_that_do_not_fit_are_named_and_left_out(write_scenes, tmp_path, ca
     assert "not a picture" in rows.pop(str(images / "train4.png"))
     assert rows == {}
     assert [row["split"] for row in rows_of(result.run / "pictures.csv")] == ["train"] * 5 + ["val"] * 2
-    assert "5 files left out" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "5 files left out" in told
+    assert "1 picture in both train and val" in told
     with pytest.raises(DataError, match=r"train0\.png: has no mask"):
         segment(data, **TINY, classes=3, on_bad_image="stop", out=tmp_path / "stopped")
 

@@ -14,11 +14,11 @@ from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import DataError, OptionError
 from vggtransfer.option_values import checked_values
 from vggtransfer.printable import printable
-from vggtransfer.segmentation.layouts import SplitName, find_masked_pictures
 from vggtransfer.segmentation.view_names import TTA
 
 if TYPE_CHECKING:
     from vggtransfer.data.scan import BadPicture
+    from vggtransfer.segmentation.layouts import SplitName
     from vggtransfer.segmentation.metrics import SegmentationScores
 
 Split = Literal["auto", "train", "val", "test", "all"]
@@ -231,6 +231,8 @@ def _choose(
     data: Path, split: Split, recorded: bool
 ) -> tuple[list[SplitName], Literal["train", "val", "unseen"] | None]:
     """What to load, and which of that to keep by the model's record; None keeps all."""
+    from vggtransfer.segmentation.layouts import find_masked_pictures
+
     layout = find_masked_pictures(data)
     there = [name for name, samples in layout.splits.items() if samples]
     if split == "all":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from vggtransfer.data.cores import usable_cores
+from vggtransfer.data.duplicates import find_duplicates
 from vggtransfer.data.folders import Sample
 from vggtransfer.data.masked_transforms import IGNORED
 from vggtransfer.data.scan import BadPicture, check_pictures
@@ -151,7 +152,7 @@ def load_pictures(
         pixels=pixels,
         bad=tuple(bad),
         hashes=check.hashes,
-        warnings=tuple(_warnings(layout, coding, kept, pixels, bad)),
+        warnings=(*_warnings(layout, coding, kept, pixels, bad), *_repeated(kept, check.hashes)),
     )
 
 
@@ -244,3 +245,11 @@ def _warnings(
         if absent:
             shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
             yield f"No mask of {split} shows {shown}."
+
+
+def _repeated(kept: Mapping[SplitName, Sequence[MaskedSample]], hashes: Mapping[Path, str]) -> tuple[str, ...]:
+    """What is said of the same picture in two splits."""
+    splits: dict[str, list[Sample]] = {
+        split: [Sample(sample.path, 0) for sample in samples] for split, samples in kept.items()
+    }
+    return find_duplicates(splits, hashes, ("",))
