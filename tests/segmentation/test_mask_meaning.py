@@ -118,6 +118,10 @@ def test_contradictions_are_errors_that_name_files(tmp_path):
         with pytest.raises(DataError, match=re.escape(message)):
             coding_of(paths)
     assert coding_of([one, white], ignore=255).codes == {0: 0, 1: 1, 255: 255}
+    coding = coding_of([white, smooth], "sky,road")  # one bad file does not make white what does not count
+    assert coding.codes == {0: 0, 255: 1}
+    unknown = coding.unknown(summarise_mask(smooth))
+    assert "it is a JPEG, which mixes" in coding.complaint(unknown, in_colour=False, kind="JPEG")
 
 
 @pytest.mark.parametrize(

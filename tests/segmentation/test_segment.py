@@ -172,9 +172,13 @@ def test_one_class_against_the_rest_and_classes_by_themselves(scenes, tmp_path):
     binary = segment(tmp_path / "binary", **small, **loss, decoder="deeplab-largefov", out=tmp_path / "one")
     trained = load_segmenter(binary.run)
     assert (trained.coding.task, trained.coding.names, trained.coding.values) == ("binary", ("foreground",), (0, 255))
+    assert (binary.run / "report.html").is_file()
     layers = segment(tmp_path / "layers", **small, decoder="fcn8s", loss="ce+lovasz", out=tmp_path / "two")
     painted = segment_predict([tmp_path / "layers" / "images"], model=layers.run, out=tmp_path / "painted", tile=32)
     assert [path.parent.name for path in painted.rows[0].masks] == ["any", "box"]
+    assert (layers.run / "report.html").is_file()
+    with pytest.raises(DataError, match="all masks show a alone"):
+        segment(tmp_path / "binary", **TINY, classes="a,b,c", out=tmp_path / "no")
     result = segment_evaluate(tmp_path / "layers", model=layers.run, split="val", device="cpu", out=tmp_path / "out")
     assert result.pictures == 2
     assert result.scores.mean_iou == pytest.approx(layers.best_mean_iou, abs=0.05)

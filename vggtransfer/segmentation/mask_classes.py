@@ -135,14 +135,16 @@ def ignored_things(ignore: str | int) -> tuple[tuple[int, ...], tuple[Colour, ..
 
 
 def drawing_colours(classes: MaskClasses) -> tuple[Colour, ...]:
-    """A colour for each class: its own, or one of as many hues as are needed, light and dark in turns."""
-    hues = len(classes.classes)
+    """A colour for each class: its own, or hues by the golden ratio, so that neighbours in the list differ most."""
     return tuple(
-        one.colours[0]
-        if one.colours
-        else tuple(round(255 * part) for part in colorsys.hsv_to_rgb(number / hues, 0.85, (1.0, 0.7)[number % 2]))  # type: ignore[misc]
+        one.colours[0] if one.colours else _hue(number * 0.618034 % 1, light=(1.0, 0.75, 0.9)[number % 3])
         for number, one in enumerate(classes.classes)
     )
+
+
+def _hue(hue: float, *, light: float) -> Colour:
+    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, light))
+    return red, green, blue
 
 
 def _from_file(path: Path) -> MaskClasses:

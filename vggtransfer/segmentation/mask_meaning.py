@@ -59,9 +59,17 @@ def find_coding(
     given_ignored = ignore is not None or (classes is not None and classes.given_ignored)
     given_values = classes is not None and classes.given_values
     seen = set().union(*(one.counts for one in plain)) if plain else set()
-    if layers or task == "binary" or (classes is None and task == "auto") or (classes and len(classes.classes) <= 2):
-        _refuse_mixed(plain, seen, given_ignored or given_values)
-    black_and_white = bool(seen) and seen <= {0, _FULL} and _FULL in seen and not given_ignored and not given_values
+    few = classes is not None and len(classes.classes) <= 2
+    # A single odd file among them must not change what 255 means in all others; it is left out by itself.
+    two_valued = [set(one.counts) for one in plain if set(one.counts) <= {0, 1, _FULL}]
+    black_and_white = (
+        not (given_ignored or given_values)
+        and (few or seen <= {0, _FULL})
+        and any(_FULL in values for values in two_valued)
+        and not any(1 in values for values in two_valued)
+    )
+    if (few or seen <= {0, 1, _FULL}) and not (given_ignored or given_values):
+        _refuse_mixed(plain)
     if layers:
         return _layered(layers, classes, seen, ignore, black_and_white=black_and_white)
     if classes is None:
@@ -204,14 +212,13 @@ def _compare_palettes(summaries: Sequence[MaskSummary]) -> None:
                 )
 
 
-def _refuse_mixed(plain: Sequence[MaskSummary], seen: set[int], said: bool) -> None:
+def _refuse_mixed(plain: Sequence[MaskSummary]) -> None:
     """In some files 255 would be the foreground, in others what does not count."""
-    if said or not {1, _FULL} <= seen or not seen <= {0, 1, _FULL}:
+    sound = [one for one in plain if set(one.counts) <= {0, 1, _FULL}]
+    ones = next((one for one in sound if 1 in one.counts), None)
+    full = next((one for one in sound if _FULL in one.counts), None)
+    if ones is None or full is None or any({1, _FULL} <= set(one.counts) for one in sound):
         return
-    if any({1, _FULL} <= set(one.counts) for one in plain):
-        return
-    ones = next(one for one in plain if 1 in one.counts)
-    full = next(one for one in plain if _FULL in one.counts)
     raise DataError(
         f"{ones.path} has the values 0 and 1, {full.path} 0 and 255; make all masks alike, or give --ignore 255 if 255 "
         "does not count"

@@ -139,6 +139,8 @@ def load_pictures(
     for split, left in kept.items():
         if not left and every[split]:
             raise DataError(f"{data}: no pair of {split} is left, the first: {bad[0].path}: {bad[0].reason}")
+    if "train" in splits:
+        _check_variety(kept.get("train", ()), pixels, coding)
     if "val" in splits and not kept.get("val"):
         kept["train"], kept["val"] = _set_aside(kept.get("train", ()), data, val_fraction, seed)
     return MaskedPictures(
@@ -203,6 +205,17 @@ def _pixels(masks: Sequence[MaskSummary], coding: MaskCoding) -> tuple[int, ...]
             else:
                 counts[number] += pixels
     return tuple(counts[1:] if coding.task == "binary" else counts)
+
+
+def _check_variety(samples: Sequence[MaskedSample], pixels: Mapping[Path, tuple[int, ...]], coding: MaskCoding) -> None:
+    """Refuses masks from which nothing can be learnt, which most often are masks that were misunderstood."""
+    totals = [sum(counts) for counts in zip(*(pixels[sample.path] for sample in samples), strict=True)]
+    shown = [name for name, total in zip(coding.names, totals, strict=True) if total]
+    if samples and len(shown) < (2 if coding.task == "multiclass" else 1):
+        raise DataError(
+            f"all masks show {shown[0] if shown else 'nothing'} alone, such as {samples[0].masks[0]}; say what their "
+            "values mean with --classes, and with --ignore which do not count"
+        )
 
 
 def _set_aside(
