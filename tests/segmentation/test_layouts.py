@@ -81,12 +81,12 @@ def test_pascal_voc_takes_the_pictures_of_its_lists(tmp_path):
     (lists / "train.txt").write_text("a\nb\n")
     layout = find_masked_pictures(tmp_path)
     assert found(layout, tmp_path) == {"train": [("JPEGImages/a.jpg", "SegmentationClass/a.png")]}
-    assert layout.unmatched == [(tmp_path / "JPEGImages" / "b.jpg", "has no mask")]
+    assert layout.unmatched == [("train", tmp_path / "JPEGImages" / "b.jpg", "has no mask")]
 
 
 def test_what_has_no_partner_is_named(tmp_path):
     layout = find_masked_pictures(touch(tmp_path, "images/a.jpg", "images/b.jpg", "masks/a.png", "masks/c.png"))
-    assert layout.unmatched == [(tmp_path / "images" / "b.jpg", "has no mask")]
+    assert layout.unmatched == [("train", tmp_path / "images" / "b.jpg", "has no mask")]
     assert layout.orphans == [tmp_path / "masks" / "c.png"]
     assert not layout.has_splits
 
@@ -102,7 +102,7 @@ def test_a_mask_for_each_class(tmp_path, files):
 def test_a_class_without_its_mask_is_named(tmp_path):
     files = ["images/a.jpg", "images/b.jpg", "masks/cat/a.png", "masks/cat/b.png", "masks/dog/a.png"]
     layout = find_masked_pictures(touch(tmp_path, *files))
-    assert layout.unmatched == [(tmp_path / "images" / "b.jpg", "has no mask of dog")]
+    assert layout.unmatched == [("train", tmp_path / "images" / "b.jpg", "has no mask of dog")]
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,8 @@ def test_one_class_against_the_rest_and_classes_by_themselves(scenes, tmp_path):
     assert result.scores.mean_iou == pytest.approx(layers.best_mean_iou, abs=0.05)
     with pytest.raises(DataError, match="has binary masks of foreground; the model paints multilabel masks"):
         segment_evaluate(tmp_path / "binary", model=layers.run, classes="foreground", out=tmp_path / "no")
+    with pytest.raises(DataError, match="has masks of any, box each; the model paints binary masks of foreground"):
+        segment_evaluate(tmp_path / "layers", model=binary.run, split="all", out=tmp_path / "no")
 
 
 def test_pairs_that_do_not_fit_are_named_and_left_out(write_scenes, tmp_path, capsys):

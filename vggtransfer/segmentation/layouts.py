@@ -51,7 +51,7 @@ class Layout:
         splits: Pictures with masks, sorted by path; one split "train" where the folder knows no splits.
         layers: Names of the classes that have masks of their own; empty where a mask holds all classes.
         has_splits: Whether the folder has splits.
-        unmatched: Pictures without a mask, with the reason.
+        unmatched: Pictures without a mask: (split, file, reason).
         orphans: Masks without a picture.
     """
 
@@ -59,7 +59,7 @@ class Layout:
     splits: dict[SplitName, list[MaskedSample]] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     has_splits: bool = True
-    unmatched: list[tuple[Path, str]] = field(default_factory=list)
+    unmatched: list[tuple[SplitName, Path, str]] = field(default_factory=list)
     orphans: list[Path] = field(default_factory=list)
 
 
@@ -89,7 +89,7 @@ def find_masked_pictures(data: Path) -> Layout:
         names = " and ".join(layout.name for layout in found)
         raise DataError(f"{data} can be read as {names}; keep one of them")
     if not any(found[0].splits.values()):
-        reason = f", such as {found[0].unmatched[0][0]}: {found[0].unmatched[0][1]}" if found[0].unmatched else ""
+        reason = f", such as {found[0].unmatched[0][1]}: {found[0].unmatched[0][2]}" if found[0].unmatched else ""
         raise DataError(f"{data}: no picture has a mask{reason}; masks are found by the names of their pictures")
     return found[0]
 
@@ -140,7 +140,7 @@ def _voc(data: Path) -> Layout | None:
         if listed.is_file():
             names = listed.read_text(encoding="utf-8").split()
             files = [pictures / f"{name}.jpg" for name in names]
-            layout.splits[split] = _match(files, {name: masks / f"{name}.png" for name in names}, layout)
+            layout.splits[split] = _match(split, files, {name: masks / f"{name}.png" for name in names}, layout)
     return layout
 
 
@@ -156,7 +156,7 @@ def _cityscapes(data: Path) -> Layout | None:
         kinds = [[path for path in every if path.stem.endswith(kind)] for kind in ("labelTrainIds", "labelIds")]
         chosen = kinds[0] or kinds[1]
         by_name = {_ENDINGS.sub("", path.stem) + "_leftImg8bit": path for path in chosen}
-        layout.splits[split] = _match(files, by_name, layout)
+        layout.splits[split] = _match(split, files, by_name, layout)
     return layout
 
 
@@ -203,12 +203,12 @@ def _pair(split: SplitName, pictures: Path, masks: Path, layout: Layout) -> None
         key = _key(path, masks)
         stem = key if key in by_stem else _ENDINGS.sub("", key)
         if stem in found:
-            layout.unmatched.append((path, f"{found[stem].name} is a mask of the same picture"))
+            layout.unmatched.append((split, path, f"{found[stem].name} is a mask of the same picture"))
         elif stem in by_stem:
             found[stem] = path
         else:
             layout.orphans.append(path)
-    layout.splits[split] = _match(files, found, layout, root=pictures)
+    layout.splits[split] = _match(split, files, found, layout, root=pictures)
 
 
 def _match_layers(split: SplitName, by_stem: Mapping[str, Path], painted: Iterable[Path], layout: Layout) -> None:
@@ -231,20 +231,20 @@ def _match_layers(split: SplitName, by_stem: Mapping[str, Path], painted: Iterab
     samples = []
     for stem, path in by_stem.items():
         if missing := [layer for layer in layers if (stem, layer) not in found]:
-            layout.unmatched.append((path, f"has no mask of {', '.join(missing)}"))
+            layout.unmatched.append((split, path, f"has no mask of {', '.join(missing)}"))
         else:
             samples.append(MaskedSample(path, tuple(found[stem, layer] for layer in layers)))
     layout.splits[split] = samples
 
 
 def _match(
-    files: Iterable[Path], masks: Mapping[str, Path], layout: Layout, *, root: Path | None = None
+    split: SplitName, files: Iterable[Path], masks: Mapping[str, Path], layout: Layout, *, root: Path | None = None
 ) -> list[MaskedSample]:
     samples = []
     for path in files:
         mask = masks.get(path.stem if root is None else _key(path, root))
         if mask is None or (root is None and not mask.is_file()):
-            layout.unmatched.append((path, "has no mask"))
+            layout.unmatched.append((split, path, "has no mask"))
         else:
             samples.append(MaskedSample(path, (mask,)))
     return samples

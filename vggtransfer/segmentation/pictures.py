@@ -108,7 +108,7 @@ def load_pictures(
     layout = find_masked_pictures(data)
     if said is None and ignore is None:
         said = known_classes(layout)
-    bad = [BadPicture(path, reason) for path, reason in layout.unmatched]
+    bad = [BadPicture(path, reason) for split, path, reason in layout.unmatched if split in splits]
     if bad and on_bad_image == "stop":
         raise bad[0].stop()
     every = {split: found for split, found in layout.splits.items() if split in splits}
@@ -119,6 +119,9 @@ def load_pictures(
     readable = [summaries[path] for sample in samples for path in sample.masks if path in summaries]
     if not readable:
         raise DataError(f"{data}: no mask can be read, the first: {bad[-1].path}: {bad[-1].reason}")
+    if coding is not None and layout.layers != (coding.names if coding.task == "multilabel" else ()):
+        have = f"masks of {', '.join(layout.layers)} each" if layout.layers else "one mask a picture"
+        raise DataError(f"{data} has {have}; the model paints {coding.task} masks of {', '.join(coding.names)}")
     if coding is None:
         coding = find_coding(readable, classes=said, ignore=ignore, task=task, layers=layout.layers)
     check = check_pictures([Sample(sample.path, 0) for sample in samples], on_bad_image=on_bad_image, progress=progress)
