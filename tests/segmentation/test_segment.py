@@ -92,9 +92,13 @@ def test_evaluation_agrees_with_the_validation_of_the_run(run, scenes, tmp_path,
     test = segment_evaluate(scenes, model=run.run, tta="flip", tile=32, device="cpu", out=tmp_path / "test")
     assert test.split == "test"
     assert test.scores.mean_iou > 0.5
-    seen = segment_evaluate(scenes, model=run.run, split="train", device="cpu", out=tmp_path / "train")
-    assert seen.trained_on == 16
-    assert "16 of 16 pictures were in the training set" in capsys.readouterr().err
+    capsys.readouterr()
+    words = ["--data", scenes, "--model", run.run, "--split", "train", "--device", "cpu", "--format", "json"]
+    assert main(["segment-evaluate", *map(str, words)]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["trained_on"] == 16
+    assert json.loads(printed.out)["out"] == "runs/segment-evaluate/1"
+    assert "16 of 16 pictures were in the training set" in printed.err
 
 
 def test_masks_are_painted_in_full_size_with_the_values_of_the_training(run, scenes, tmp_path):

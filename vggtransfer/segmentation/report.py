@@ -15,7 +15,7 @@ import vggtransfer
 from vggtransfer.data.scan import BadPicture
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.recipe_files import read_recipe
-from vggtransfer.report.page import write_page
+from vggtransfer.report.page import percent, write_page
 from vggtransfer.report.pictures import photograph_url
 from vggtransfer.report.run_facts import (
     bad_pictures_content,
@@ -36,6 +36,7 @@ from vggtransfer.training.run_directory import environment, read_environment
 
 REPORT_FILE = "report.html"
 _PACKAGE = "vggtransfer.segmentation"
+_MOST_CONFUSIONS = 10
 
 
 def write_training_report(
@@ -176,6 +177,7 @@ def _write(
         "boundary_f1": _mean(measured.boundary_f1),
         "pictures": len(measured.rows),
         "class_rows": _class_rows(trained.coding, measured),
+        "pairs": _confusions(trained.coding, measured),
         "worst": [_card(one, root) for one in measured.worst],
         "ordinary": [_card(one, root) for one in measured.ordinary],
         "version": vggtransfer.__version__,
@@ -214,6 +216,26 @@ def _class_rows(coding: MaskCoding, measured: Measured) -> list[dict[str, Any]]:
         )
     ]
     return sorted(rows, key=lambda row: (not row["occurs"], row["iou"]))
+
+
+def _confusions(coding: MaskCoding, measured: Measured) -> list[tuple[str, str, str, str]]:
+    """The most frequent ones, where each pixel has one class: (true class, painted as, part of the class, of all)."""
+    if coding.task != "multiclass":
+        return []
+    counts = measured.counts.double()
+    wrong = counts - counts.diagonal().diag()
+    places = wrong.flatten().argsort(descending=True, stable=True)[:_MOST_CONFUSIONS].tolist()
+    pairs = [divmod(place, len(coding.names)) for place in places]
+    return [
+        (
+            coding.names[true],
+            coding.names[taken],
+            percent((wrong[true, taken] / counts[true].sum()).item()),
+            percent((wrong[true, taken] / counts.sum()).item()),
+        )
+        for true, taken in pairs
+        if wrong[true, taken] > 0
+    ]
 
 
 def _pixels_content(pictures: MaskedPictures) -> dict[str, Any]:
