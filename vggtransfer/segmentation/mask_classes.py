@@ -87,6 +87,16 @@ def numbered_classes(names: Sequence[str], **ignored: Any) -> MaskClasses:
 def read_mask_classes(option: str | int | None, ignore: str | int | None) -> MaskClasses | None:
     """Understands `--classes` and `--ignore`.
 
+    A file is a list of classes, or has it under `classes`, and what does not count under `ignore`:
+
+        classes:
+        - sky                                    # the value is the position in the list: 0
+        - {name: road, value: 7}                 # or `values: [7, 8]`
+        - {name: car, values: [26, 27]}          # or, of all classes, `colour: "#00008e"` or `colours: [...]`
+        ignore: [255, "#000000"]
+
+    Colours are those of colour masks and of palettes; the first of each class is also what it is drawn in.
+
     Args:
         option: A YAML file, a comma list of names in the order of their values, or a number of classes.
         ignore: Comma list of values, or colours such as `#000000`, that do not count; `none` for no such.
