@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -20,6 +21,8 @@ from vggtransfer.data.loader import (
     picture_loader,
     resolve_workers,
     shared_batches,
+    start_workers,
+    stop_workers,
 )
 
 CPU = torch.device("cpu")
@@ -140,3 +143,15 @@ def test_only_samples_of_one_kind_share_a_batch() -> None:
     kinds = ["wide", "tall", "wide", "wide", "tall"]
     assert ordered_batches(5, 2, kinds=kinds) == [[(0, 0), (0, 2)], [(0, 3)], [(0, 1), (0, 4)]]
     assert shared_batches(5, 2, processes=2, kinds=kinds) == [[[(0, 0), (0, 2)], [(0, 4)]], [[(0, 1)], [(0, 3)]]]
+
+
+def test_workers_can_start_before_the_first_pass() -> None:
+    batches = Batches([[(0, 1), (0, 2)], [(0, 3)]])
+    loader = picture_loader(Keys(), batches, workers=1)
+    start_workers(loader)
+    started = {process.pid for process in multiprocessing.active_children()}
+    passes = [[(indices.tolist(), set(pids.tolist())) for _, pids, indices in loader] for _ in range(2)]
+    stop_workers(loader)
+    for one in passes:
+        assert [indices for indices, _ in one] == [[1, 2], [3]]
+        assert all(pids <= started for _, pids in one)

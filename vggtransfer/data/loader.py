@@ -90,16 +90,28 @@ def _outlive_signals_to_the_group(_worker: int) -> None:
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10))
 
 
-def stop_workers(loader: DataLoader[Any]) -> None:
-    """Ends the worker processes of a loader at once.
+def start_workers(*loaders: DataLoader[Any]) -> None:
+    """Starts the worker processes of loaders before their first iteration.
+
+    For several processes that train together: a fork just after a collective operation can hang in CPython 3.11, in
+    whose child nobody is left to release a lock that a thread of gloo held (seen in `_PyEval_ReInitThreads`).
+    """
+    for loader in loaders:
+        if loader.num_workers > 0:
+            iter(loader)
+
+
+def stop_workers(*loaders: DataLoader[Any]) -> None:
+    """Ends the worker processes of loaders at once.
 
     They end by themselves with the last reference to their iterator, but after an exception its traceback holds one,
     and the interpreter would wait for them at exit.
     """
-    shut_down = getattr(loader._iterator, "_shutdown_workers", None)  # torch has no public way
-    if shut_down is not None:
-        shut_down()
-        loader._iterator = None
+    for loader in loaders:
+        shut_down = getattr(loader._iterator, "_shutdown_workers", None)  # torch has no public way
+        if shut_down is not None:
+            shut_down()
+            loader._iterator = None
 
 
 def resolve_workers(workers: int | None, *, device: torch.device, processes: int = 1) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vggtransfer.data.loader import Batches, network_input, picture_loader, shared_batches, stop_workers
+from vggtransfer.data.loader import Batches, network_input, picture_loader, shared_batches, start_workers, stop_workers
 from vggtransfer.encoder.precision import autocast
 from vggtransfer.errors import BadImageError, TrainingError
 from vggtransfer.progress_bar import ProgressBar
@@ -151,6 +151,8 @@ class Fit:
         if self.progress == Progress():
             self._save()
         try:
+            if self.session.processes > 1 and self.frozen_part is None:
+                start_workers(self.train_loader, self.validation_loader)
             with stop_requests() as request:
                 while self.progress.epoch < self.options.epochs and not self._has_lost_patience():
                     self._begin_epoch(request)
@@ -159,8 +161,7 @@ class Fit:
         except BadImageError as error:
             raise BadImageError(f"{error}; put it back as it was, then go on with: {self.go_on}") from None
         finally:
-            stop_workers(self.train_loader)
-            stop_workers(self.validation_loader)
+            stop_workers(self.train_loader, self.validation_loader)
         return self.progress
 
     def _begin_epoch(self, request: StopRequest) -> None:
@@ -173,8 +174,7 @@ class Fit:
         if policy != self.encoder.unfreeze_policy:
             learner.unfreeze(policy)
         if frozen_part is not None:
-            for loader in (self.train_loader, self.validation_loader):
-                stop_workers(loader)
+            stop_workers(self.train_loader, self.validation_loader)
             self.rest = None  # so that the maps of the stage before can go first
             average = None if learner.ema is None else learner.best
             self.rest = frozen_part.enter(epoch, learner.model, average=average, stopped=request.is_made)
