@@ -60,9 +60,7 @@ def test_names_values_and_ignored_ones_come_from_options(tmp_path):
     assert encoded(mask, coding) == [[0, 1, 2, 255]]
     strange = write(tmp_path / "b.png", [[0, 7]])
     assert coding.unknown(summarise_mask(strange)) == [7]
-    assert coding.complaint([7], in_colour=False, kind="PNG") == (
-        "has the value 7, which is no class (0 to 2) nor ignored"
-    )
+    assert coding.complaint([7], open_mask(strange)) == "has the value 7, which is no class (0 to 2) nor ignored"
     assert encoded(mask, MaskCoding.from_dict(coding.as_dict())) == [[0, 1, 2, 255]]
 
 
@@ -79,6 +77,10 @@ def test_a_file_maps_values_and_colours(tmp_path):
     assert encoded(colours, coding) == [[0, 1, 1, 255]]
     assert encoded(values, coding) == [[0, 1, 1, 255]]
     assert encoded(swapped, coding) == [[0, 1, 0, 255]]
+    strange = summarise_mask(write(tmp_path / "strange.png", [[0, 1]], palette=[RED, (1, 2, 3)]))
+    assert (
+        coding.complaint(coding.unknown(strange), strange) == "has the colour #010203, which is no class's nor ignored"
+    )
     assert MaskClasses.from_dict(read_mask_classes(str(table), None).as_dict()).names == ("sky", "road")
 
 
@@ -120,8 +122,8 @@ def test_contradictions_are_errors_that_name_files(tmp_path):
     assert coding_of([one, white], ignore=255).codes == {0: 0, 1: 1, 255: 255}
     coding = coding_of([white, smooth], "sky,road")  # one bad file does not make white what does not count
     assert coding.codes == {0: 0, 255: 1}
-    unknown = coding.unknown(summarise_mask(smooth))
-    assert "it is a JPEG, which mixes" in coding.complaint(unknown, in_colour=False, kind="JPEG")
+    summary = summarise_mask(smooth)
+    assert "it is a JPEG, which mixes" in coding.complaint(coding.unknown(summary), summary)
 
 
 @pytest.mark.parametrize(

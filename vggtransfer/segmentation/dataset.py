@@ -89,7 +89,7 @@ def read_mask(sample: MaskedSample, coding: MaskCoding) -> NDArray[np.uint8]:
         raw = open_mask(path)
         mask, unknown = coding.encode(raw)
         if unknown:
-            raise BadImageError(f"{path}: {coding.complaint(unknown, in_colour=raw.in_colour, kind=raw.kind)}")
+            raise BadImageError(f"{path}: {coding.complaint(unknown, raw)}")
         layers.append(mask)
     if coding.task != "multilabel":
         return layers[0]

@@ -81,15 +81,17 @@ class MaskCoding:
             if self.number(value, in_colour=summary.in_colour, palette=summary.palette) is None
         ]
 
-    def complaint(self, values: Sequence[int], *, in_colour: bool, kind: str) -> str:
-        """Says of the values without a meaning that they have none."""
-        if in_colour or self.by_palette:
-            shown = ", ".join(hexadecimal(unpacked(value)) if in_colour else f"{value}" for value in values[:3])
-            text = f"has the colour {shown}, which is no class's"
+    def complaint(self, values: Sequence[int], mask: MaskSummary | RawMask) -> str:
+        """Says of the values without a meaning in a mask that they have none."""
+        if mask.in_colour or (self.by_palette and mask.palette):
+            colours = [unpacked(value) if mask.in_colour else mask.palette.get(value) for value in values[:3]]
+            shown = ", ".join(hexadecimal(colour) for colour in colours if colour is not None)
+            text = f"has the colour {shown}, which is no class's nor ignored"
         else:
             numbers = sorted(value for value, number in self.codes.items() if number != IGNORED)
             text = f"has the value {', '.join(map(str, values[:3]))}, which is no class ({spans(numbers)}) nor ignored"
-        return text + (f"; it is a {kind}, which mixes neighbouring values: save masks as PNG" if kind in LOSSY else "")
+        hint = f"; it is a {mask.kind}, which mixes neighbouring values: save masks as PNG"
+        return text + (hint if mask.kind in LOSSY else "")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as model files hold them."""

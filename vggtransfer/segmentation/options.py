@@ -109,14 +109,13 @@ def decoder_options(recipe: Mapping[str, Any]) -> DecoderOptions:
     """What of a recipe says how the network is built."""
     from vggtransfer.segmentation.model import DecoderOptions
 
-    given = {"dropout": 0.5} if recipe["dropout"] is None else {"dropout": recipe["dropout"]}
     return DecoderOptions(
         name=recipe["decoder"],
         decoder_channels=parse_channels(recipe["decoder_channels"]),
         full_resolution_skip=recipe["full_resolution_skip"],
         normalization=recipe["normalization"],
         hidden_channels=recipe["hidden_channels"],
-        **given,
+        dropout=0.5 if recipe["dropout"] is None else recipe["dropout"],
     )
 
 

@@ -191,7 +191,7 @@ def _misfit(size: tuple[int, int], masks: Sequence[MaskSummary], coding: MaskCod
             (height, width), (rows, columns) = size, mask.size
             return BadPicture(mask.path, f"is {columns} x {rows}, its picture {width} x {height}")
         if unknown := coding.unknown(mask):
-            return BadPicture(mask.path, coding.complaint(unknown, in_colour=mask.in_colour, kind=mask.kind))
+            return BadPicture(mask.path, coding.complaint(unknown, mask))
     return None
 
 
