@@ -67,3 +67,20 @@ def test_sizes():
         parse_seen_size("image-size", 7)
     with pytest.raises(OptionError, match="did you mean 'strong'"):
         MaskedTransform("strongg", seen=SEEN, crop=(48, 48))
+
+
+def test_all_changes_of_shape_move_both_alike(tmp_path):
+    file = tmp_path / "shapes.yaml"
+    file.write_text(
+        "- RandomScale: {scale_limit: [-0.3, 0.6], p: 1}\n- Rotate: {limit: [-30, 30], border_mode: 4, p: 1}\n"
+        "- RandomResizedCrop: {scale: [0.4, 0.9]}\n- Affine: {shear: [-8, 8], translate_percent: 0.1, p: 1}\n"
+        "- VerticalFlip\n"
+    )
+    picture, mask = shapes()
+    transform = MaskedTransform(file, seen=SEEN, crop=(48, 64))
+    for key in range(8):
+        image, cut = transform(picture, mask, key=key)
+        counted = cut != IGNORED
+        agree = np.abs(image[..., 0].astype(int) - 100 * cut.astype(int)) < 50
+        assert agree[counted].mean() > 0.93
+        assert counted.mean() > 0.5
