@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
+from vggtransfer.data.seen_size import SeenSize
 from vggtransfer.segmentation import objective as objective_module
+from vggtransfer.segmentation.dataset import batch_kinds
+from vggtransfer.segmentation.layouts import MaskedSample
 from vggtransfer.segmentation.objective import SegmentationObjective
 
 IMAGES = torch.rand(4, 3, 12, 16, generator=torch.Generator().manual_seed(0))
@@ -38,6 +43,15 @@ def test_scores_are_those_of_torchmetrics():
     expected = multiclass_jaccard_index(painted, targets.long(), num_classes=3, ignore_index=255)
     assert objective.scores(sums, 4)["mean_iou"] == pytest.approx(float(expected), abs=1e-6)
     assert objective.scores(objective.no_sums(), 0) == {"mean_iou": 0.0, "pixel_accuracy": 0.0, "mean_dice": 0.0}
+
+
+def test_pictures_much_larger_than_the_crops_are_validated_alone():
+    samples = [MaskedSample(Path(name), ()) for name in "abcd"]
+    sizes = dict(zip((one.path for one in samples), [(60, 80), (60, 80), (200, 200), (200, 200)], strict=True))
+    kinds = batch_kinds(samples, sizes, SeenSize(), crop=(64, 64))
+    assert kinds[0] == kinds[1]
+    assert len(set(kinds)) == 3
+    assert len(set(batch_kinds(samples, sizes, SeenSize(short_side=64), crop=(64, 64)))) == 2
 
 
 @pytest.mark.parametrize("task", SHAPES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from vggtransfer.errors import BadImageError
 from vggtransfer.segmentation.layouts import MaskedSample
 from vggtransfer.segmentation.mask_coding import MaskCoding
 from vggtransfer.segmentation.mask_files import open_mask
+
+_MOST_CROPS = 3
 
 
 class TrainingMasks(Dataset[tuple[Tensor, Tensor, int]]):
@@ -76,6 +78,29 @@ class WholeMasks(Dataset[tuple[Tensor, Tensor, int]]):
             _check_sizes(sample.path, image, mask)
         image = resize(image, *self.seen.of(*image.shape[:2]))
         return _channels_first(image), _channels_first(mask), index
+
+
+def batch_kinds(
+    samples: Sequence[MaskedSample], sizes: Mapping[Path, tuple[int, int]], seen: SeenSize, *, crop: tuple[int, int]
+) -> list[tuple[int, ...]]:
+    """Which samples of `WholeMasks` may share a batch: those of equal kind.
+
+    Pictures of one size may; those that are seen much larger than the training crops are alone, because memory that is
+    enough for a batch of crops may not be for a batch of them.
+
+    Args:
+        samples: Pictures and masks.
+        sizes: (height, width) of each picture.
+        seen: How large the network sees them.
+        crop: (height, width) of the training crops.
+    """
+    kinds: list[tuple[int, ...]] = []
+    for number, sample in enumerate(samples):
+        size = sizes[sample.path]
+        height, width = seen.of(*size)
+        alone = height * width > _MOST_CROPS * crop[0] * crop[1]
+        kinds.append((*size, number) if alone else size)
+    return kinds
 
 
 def read_mask(sample: MaskedSample, coding: MaskCoding) -> NDArray[np.uint8]:

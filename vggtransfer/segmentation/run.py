@@ -77,7 +77,7 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Seg
     from vggtransfer.data.masked_transforms import MaskedTransform
     from vggtransfer.data.seen_size import parse_seen_size
     from vggtransfer.segmentation.balance import class_balance
-    from vggtransfer.segmentation.dataset import TrainingMasks, WholeMasks
+    from vggtransfer.segmentation.dataset import TrainingMasks, WholeMasks, batch_kinds
     from vggtransfer.segmentation.model import (
         MODEL_FILE,
         TrainedSegmenter,
@@ -132,7 +132,7 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Seg
         objective=objective,
         train=TrainingMasks(pictures.train, augment, coding=coding, seed=recipe["seed"]),
         validation=WholeMasks(pictures.val, seen, coding=coding),
-        validation_kinds=[pictures.sizes[sample.path] for sample in pictures.val],
+        validation_kinds=batch_kinds(pictures.val, pictures.sizes, seen, crop=augment.crop),
         options=options,
         session=session,
         run=run,
