@@ -56,6 +56,27 @@ def test_extract_and_classify(tmp_path, monkeypatch):
     assert (tmp_path / "features" / "manifest.json").is_file()
 
 
+def test_handwritten_unet(tmp_path, monkeypatch):
+    printed = run("handwritten_unet.py", "--pictures", "24", "--steps", "20", folder=tmp_path, monkeypatch=monkeypatch)
+    assert float(re.search(r"other pictures: ([0-9.]+)", printed)[1]) > 0.6
+    lines = (EXAMPLES / "handwritten_unet.py").read_text(encoding="utf-8").splitlines()
+    assert (
+        lines.index("def draw(count: int, *, seed: int) -> tuple[Tensor, Tensor]:") - lines.index("import torch") < 40
+    )
+
+
+def test_smp_unet(tmp_path, monkeypatch):
+    printed = run("smp_unet.py", "--unfreeze", "conv5_3", folder=tmp_path, monkeypatch=monkeypatch)
+    assert printed == "logits [2, 5, 64, 64]; gradients in conv5_3, bn5_3\n"
+
+
+def test_faster_rcnn(tmp_path, monkeypatch):
+    printed = run("faster_rcnn.py", "--side", "96", folder=tmp_path, monkeypatch=monkeypatch)
+    assert "loss_box_reg" in printed
+    assert "gradients from conv4_1 to bn5_3" in printed
+    assert "boxes found: [" in printed
+
+
 def test_every_example_has_a_test():
     tested = Path(__file__).read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in tested] == []

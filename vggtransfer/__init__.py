@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from vggtransfer.features.feature_set import FeatureSet as FeatureSet
     from vggtransfer.features.feature_set import load_features as load_features
     from vggtransfer.features.transformer import VGGFeatures as VGGFeatures
+    from vggtransfer.segmentation.deeplab import VGGDeepLab as VGGDeepLab
+    from vggtransfer.segmentation.evaluation import SegmentEvaluationResult as SegmentEvaluationResult
+    from vggtransfer.segmentation.evaluation import segment_evaluate as segment_evaluate
+    from vggtransfer.segmentation.fcn import VGGFCN as VGGFCN
+    from vggtransfer.segmentation.model import load_segmenter as load_segmenter
+    from vggtransfer.segmentation.prediction import SegmentPredictionResult as SegmentPredictionResult
+    from vggtransfer.segmentation.prediction import segment_predict as segment_predict
+    from vggtransfer.segmentation.recipe import segment as segment
+    from vggtransfer.segmentation.run import SegmentResult as SegmentResult
+    from vggtransfer.segmentation.unet import VGGUNet as VGGUNet
 
 __version__ = "0.1.0"
 
@@ -38,10 +48,16 @@ _HOME = {
     "FeatureSet": "features.feature_set",
     "FinetuneResult": "classification.recipe",
     "PredictionResult": "classification.prediction",
+    "SegmentEvaluationResult": "segmentation.evaluation",
+    "SegmentPredictionResult": "segmentation.prediction",
+    "SegmentResult": "segmentation.run",
     "VGGClassifier": "classification.model",
+    "VGGDeepLab": "segmentation.deeplab",
     "VGGEncoder": "encoder.vgg",
+    "VGGFCN": "segmentation.fcn",
     "VGGFeatures": "features.transformer",
     "VGGTransferError": "errors",
+    "VGGUNet": "segmentation.unet",
     "compare": "comparison.command",
     "evaluate": "classification.evaluation",
     "explain": "classification.explanation",
@@ -50,7 +66,11 @@ _HOME = {
     "inspect": "encoder.inspection",
     "load_classifier": "classification.model",
     "load_features": "features.feature_set",
+    "load_segmenter": "segmentation.model",
     "predict": "classification.prediction",
+    "segment": "segmentation.recipe",
+    "segment_evaluate": "segmentation.evaluation",
+    "segment_predict": "segmentation.prediction",
 }
 
 __all__ = [*_HOME, "__version__"]  # noqa: PLE0604  (the names are strings)

@@ -70,6 +70,7 @@ Transfer learning and feature extraction with VGG networks.
 """
 
 _CLASSIFICATION = "vggtransfer.classification"
+_SEGMENTATION = "vggtransfer.segmentation"
 _WEIGHTS = "vggtransfer.encoder.weights_commands"
 
 COMMANDS = (
@@ -108,6 +109,31 @@ COMMANDS = (
         "explain",
         f"{_CLASSIFICATION}.explanation:explain",
         "Show where in pictures a classifier looks.",
+        positionals=("paths",),
+    ),
+    Command(
+        "segment",
+        f"{_SEGMENTATION}.recipe:segment",
+        "Train a network that paints masks.",
+        sections={
+            "data": "Data",
+            "arch": "Model",
+            "classes": "Masks",
+            "image_size": "Pictures",
+            "loss": "Loss",
+            "epochs": "Optimisation",
+            "precision": "Machine",
+            "seed": "Run",
+        },
+        resume=f"{_SEGMENTATION}.run:resume_segment",
+    ),
+    Command(
+        "segment-evaluate", f"{_SEGMENTATION}.evaluation:segment_evaluate", "Measure painted masks against true ones."
+    ),
+    Command(
+        "segment-predict",
+        f"{_SEGMENTATION}.prediction:segment_predict",
+        "Paint masks for pictures.",
         positionals=("paths",),
     ),
     Command(

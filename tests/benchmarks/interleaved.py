@@ -92,7 +92,7 @@ def show(measurements: Sequence[Measurement]) -> None:
     """Prints the table as Markdown, with what the machine was doing."""
     print(
         f"\n{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, "
-        f"{torch.backends.cpu.get_cpu_capability()}; {ROUNDS} rounds, arms in turn\n"
+        f"{torch.backends.cpu.get_cpu_capability()}; {len(measurements[0].ours)} rounds, arms in turn\n"
     )
     print("| what | peer in the same process | times as fast: median | minimum | goal | of a matrix product |")
     print("| --- | --- | --- | --- | --- | --- |")

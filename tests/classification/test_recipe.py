@@ -407,6 +407,7 @@ def test_bad_pictures_are_listed_and_left_out(colours, tmp_path, capsys):
 
 
 def test_vgg_head_takes_its_pretrained_layers(colours, tmp_path, monkeypatch):
+    from vggtransfer.classification import model as model_module
     from vggtransfer.encoder import vgg, weights
     from vggtransfer.encoder.vgg import VGGEncoder
 
@@ -434,7 +435,7 @@ def test_vgg_head_takes_its_pretrained_layers(colours, tmp_path, monkeypatch):
         )
 
     monkeypatch.setattr(vgg, "load_weights", load)
-    monkeypatch.setattr(weights, "load_weights", load)
+    monkeypatch.setattr(model_module, "load_weights", load)
     run = finetune(
         colours,
         **{**TINY, "weights": "torchvision"},

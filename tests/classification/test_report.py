@@ -18,7 +18,6 @@ from PIL import Image
 
 from vggtransfer.classification import report_pictures
 from vggtransfer.classification.evaluation import EvaluationResult, evaluate
-from vggtransfer.classification.fit_options import fit_options
 from vggtransfer.classification.metrics import compute_metrics
 from vggtransfer.classification.model import Task, VGGClassifier, load_classifier, save_classifier
 from vggtransfer.classification.pictures import load_pictures
@@ -29,6 +28,7 @@ from vggtransfer.data.folders import Sample
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.recipe_files import read_recipe
 from vggtransfer.training.contract import Progress
+from vggtransfer.training.fit_options import fit_options
 from vggtransfer.training.session import Session
 
 Writer = Callable[..., list[Path]]

@@ -13,7 +13,14 @@ from torch.utils.data import Dataset
 
 from vggtransfer.data import loader as loader_module
 from vggtransfer.data.cores import usable_cores
-from vggtransfer.data.loader import Batches, network_input, ordered_batches, picture_loader, resolve_workers
+from vggtransfer.data.loader import (
+    Batches,
+    network_input,
+    ordered_batches,
+    picture_loader,
+    resolve_workers,
+    shared_batches,
+)
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
@@ -134,3 +141,9 @@ def test_workers_of_processes_that_train_together_are_not_forks_of_them(monkeypa
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     assert picture_loader(Keys(), Batches(), workers=0).multiprocessing_context is None
     assert picture_loader(Keys(), Batches(), workers=1).multiprocessing_context.get_start_method() == "forkserver"
+
+
+def test_only_samples_of_one_kind_share_a_batch() -> None:
+    kinds = ["wide", "tall", "wide", "wide", "tall"]
+    assert ordered_batches(5, 2, kinds=kinds) == [[(0, 0), (0, 2)], [(0, 3)], [(0, 1), (0, 4)]]
+    assert shared_batches(5, 2, processes=2, kinds=kinds) == [[[(0, 0), (0, 2)], [(0, 4)]], [[(0, 1)], [(0, 3)]]]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vggtransfer.data import transforms
+from vggtransfer.data import augmentation_objects
 from vggtransfer.data.augmentation_lists import PRESETS
 from vggtransfer.data.resampling import resize
 from vggtransfer.data.transforms import Transform, evaluation_transform, sample_seed, train_transform
@@ -210,7 +210,7 @@ class TestPresets:
 
 
 class TestRandomnessIsTheKeyOnly:
-    @pytest.mark.parametrize("name", sorted(set(transforms._transforms()) - UNUSABLE - VERY_SLOW))
+    @pytest.mark.parametrize("name", sorted(set(augmentation_objects._transforms()) - UNUSABLE - VERY_SLOW))
     def test_every_usable_transform(self, name):
         steps = [{name: {"p": 1.0, **NEEDED.get(name, {})}}]
         first, second = (Transform("list", image_size=40, steps=steps) for _ in range(2))

@@ -1,43 +1,25 @@
-"""The options of `finetune` that say how to train: checked before anything expensive, resolved for the loop."""
+"""The options of `finetune`, checked before anything expensive."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vggtransfer.data.augmentation_lists import FIXED_VIEWS
 from vggtransfer.encoder.architectures import architecture
 from vggtransfer.encoder.freezing import parse_unfreeze
 from vggtransfer.errors import DataError, OptionError
+from vggtransfer.training.fit_options import TRAINING_RANGES, check_ranges, check_tensorboard
 from vggtransfer.training.schedule import parse_stages, parse_unfreeze_schedule
-
-if TYPE_CHECKING:
-    from vggtransfer.training.contract import FitOptions
-    from vggtransfer.training.session import Session
 
 _RANGES: dict[str, tuple[float, float]] = {
     "dropout": (0, 0.999),
     "image_size": (32, 4096),
-    "epochs": (1, 10**6),
-    "batch_size": (1, 10**6),
-    "accumulate": (1, 10**6),
-    "lr": (0, 1e6),
-    "backbone_lr": (0, 1e6),
-    "layer_decay": (0, 1),
-    "weight_decay": (0, 1e6),
-    "momentum": (0, 0.9999),
-    "warmup_epochs": (0, 10**6),
-    "gradient_clip": (1e-12, 1e12),
     "label_smoothing": (0, 0.999),
     "mixup": (0, 1e6),
     "cutmix": (0, 1e6),
-    "ema": (0, 0.999999),
     "views": (2, 10**4),
     "cache_size": (0, 1e9),
-    "patience": (1, 10**6),
-    "workers": (0, 1024),
-    "checkpoint_minutes": (0, 1e6),
-    "seed": (0, 2**63 - 1),
     "val_fraction": (0.001, 0.9),
 }
 
@@ -49,10 +31,7 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
         OptionError: An option has a value that cannot be used.
         DataError: The data folder does not exist.
     """
-    for name, (low, high) in _RANGES.items():
-        value = recipe[name]
-        if value is not None and not low <= value <= high:
-            raise OptionError(f"--{name.replace('_', '-')} {value} is not possible: use {low:,} to {high:,}")
+    check_ranges(recipe, {**TRAINING_RANGES, **_RANGES})
     for stage in parse_unfreeze_schedule(recipe["unfreeze"]):
         parse_unfreeze(stage.value, architecture(recipe["arch"]))
     train_sizes(recipe)
@@ -62,11 +41,7 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
         raise OptionError("missing --data: the folder with the pictures, one sub-folder per class")
     if not recipe["data"].is_dir():
         raise DataError(f"--data {recipe['data']}: there is no such folder")
-    if recipe["tensorboard"]:
-        from importlib.util import find_spec
-
-        if find_spec("tensorboard") is None:
-            raise OptionError("--tensorboard needs TensorBoard: pip install 'vggtransfer[tensorboard]'")
+    check_tensorboard(recipe["tensorboard"])
 
 
 def chosen_augmentation(recipe: Mapping[str, Any]) -> str:
@@ -117,36 +92,3 @@ def train_sizes(recipe: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
         if not stage.value.isdecimal() or not low <= int(stage.value) <= high:
             raise OptionError(f"train_size='{text}': {stage.value} is not a side in pixels from {low:,} to {high:,}")
     return tuple((stage.start, int(stage.value)) for stage in stages)
-
-
-def fit_options(recipe: Mapping[str, Any], session: Session) -> FitOptions:
-    """Resolves what depends on other options or on the machine."""
-    from vggtransfer.data.loader import resolve_workers
-    from vggtransfer.encoder.precision import prefers_channels_last, resolve_precision
-    from vggtransfer.training.contract import FitOptions
-
-    rate = recipe["lr"]
-    # Random features have everything to learn, pretrained ones much to lose.
-    backbone_rate = rate if recipe["weights"] == "none" else rate / 10
-    return FitOptions(
-        epochs=recipe["epochs"],
-        stages=parse_unfreeze_schedule(recipe["unfreeze"]),
-        batch_size=recipe["batch_size"],
-        accumulate=recipe["accumulate"],
-        optimizer=recipe["optimizer"],
-        learning_rate=rate,
-        backbone_learning_rate=backbone_rate if recipe["backbone_lr"] is None else recipe["backbone_lr"],
-        layer_decay=recipe["layer_decay"],
-        weight_decay=recipe["weight_decay"],
-        momentum=recipe["momentum"],
-        warmup_epochs=recipe["warmup_epochs"],
-        gradient_clip=recipe["gradient_clip"],
-        ema=recipe["ema"],
-        patience=recipe["patience"],
-        precision=resolve_precision(recipe["precision"], session.device),
-        channels_last=recipe["channels_last"] and prefers_channels_last(session.device),
-        compile=recipe["compile"],
-        workers=resolve_workers(recipe["workers"], device=session.device, processes=session.processes),
-        seed=recipe["seed"],
-        checkpoint_minutes=recipe["checkpoint_minutes"],
-    )

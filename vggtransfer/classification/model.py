@@ -6,18 +6,19 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 import vggtransfer
-from vggtransfer.classification.head import build_head
+from vggtransfer.classification.head import build_head, load_pretrained_layers
 from vggtransfer.classification.head_names import HeadName
 from vggtransfer.encoder.architectures import ARCHITECTURE_NAMES
 from vggtransfer.encoder.checkpoint_files import read_checkpoint
-from vggtransfer.encoder.trunk_files import FileHeader, check_digest, read_header, weights_digest, write_weights
+from vggtransfer.encoder.trunk_files import FileHeader, check_digest, read_header, trunk_digest, write_weights
 from vggtransfer.encoder.vgg import VGGEncoder
+from vggtransfer.encoder.weights import load_weights
 from vggtransfer.errors import WeightsError
 
 MODEL_FILE = "model.safetensors"
@@ -59,6 +60,27 @@ class VGGClassifier(nn.Module):
         return [*self.encoder.trunk.items(), *((f"head.{name}", layer) for name, layer in self.head.named_children())]
 
 
+def build_classifier(
+    arch: str, task: Task, *, weights: str, state: Mapping[str, Any] | None
+) -> tuple[VGGClassifier, tuple[str, ...]]:
+    """Returns a classifier to be trained, and the layers of its head that are pretrained.
+
+    Args:
+        arch: Architecture of the encoder.
+        task: What it is to be trained for.
+        weights: Where the starting weights come from.
+        state: A checkpoint that will fill it, so that no weights are needed.
+    """
+    source = "none" if state is not None else weights
+    if task.head != "vgg" or source == "none":
+        model = VGGClassifier(VGGEncoder(arch, weights=source, layers=["pool5"]), task)
+        return model, () if state is None else tuple(state["pretrained_layers"])
+    # Before the encoder, so that a download serves both.
+    classifier = load_weights(arch, source, classifier="if present").classifier
+    model = VGGClassifier(VGGEncoder(arch, weights=source, layers=["pool5"]), task)
+    return model, load_pretrained_layers(model.head, classifier)
+
+
 def save_classifier(model: VGGClassifier, path: Path) -> None:
     """Writes weights, architecture, classes and preprocessing to one safetensors file, atomically.
 
@@ -73,7 +95,7 @@ def save_classifier(model: VGGClassifier, path: Path) -> None:
         mean=tuple(encoder.mean.flatten().tolist()),
         std=tuple(encoder.std.flatten().tolist()),
         origin=encoder.origin,
-        digest=_trunk_digest(tensors),
+        digest=trunk_digest(tensors),
         more={
             "task": asdict(model.task),
             "versions": {"vggtransfer": vggtransfer.__version__, "torch": torch.__version__},
@@ -108,7 +130,7 @@ def load_classifier(source: str | Path) -> VGGClassifier:
         model.load_state_dict(file.tensors)
     except RuntimeError as error:
         raise WeightsError(f"{path}: its tensors do not fit the {encoder.architecture.name} it describes") from error
-    encoder.origin, encoder.digest = header.origin, check_digest(file, header, _trunk_digest(file.tensors))
+    encoder.origin, encoder.digest = header.origin, check_digest(file, header, trunk_digest(file.tensors))
     return model.eval()
 
 
@@ -125,15 +147,3 @@ def _task(path: Path, header: FileHeader) -> Task:
         if value not in known:
             raise WeightsError(f"{path} has the {name} '{value}', which this version does not know; update vggtransfer")
     return task
-
-
-def _trunk_digest(tensors: Mapping[str, Tensor]) -> str:
-    """The digest of the same trunk in a trunk file, where there is no `num_batches_tracked`."""
-    prefix = "encoder.trunk."
-    return weights_digest(
-        {
-            key.removeprefix(prefix): tensor
-            for key, tensor in tensors.items()
-            if key.startswith(prefix) and not key.endswith("num_batches_tracked")
-        }
-    )

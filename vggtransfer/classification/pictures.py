@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +43,6 @@ class LabelledPictures:
             for split, samples in (("train", self.train), ("val", self.val))
             for sample in samples
         ]
-
-
-def fingerprint(values: object) -> str:
-    """16 hexadecimal digits that change whenever the plain values do."""
-    return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
 
 
 def load_pictures(

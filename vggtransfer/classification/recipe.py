@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vggtransfer.classification.fit_options import check_recipe, chosen_augmentation, fit_options, train_sizes
+from vggtransfer.classification.fit_options import check_recipe, chosen_augmentation, train_sizes
 from vggtransfer.classification.head_names import HeadName
 from vggtransfer.classification.resuming import fixed_options, resume_finetune
 from vggtransfer.encoder.architectures import ArchitectureName
@@ -17,8 +17,6 @@ from vggtransfer.training.optimizer_names import OptimizerName
 from vggtransfer.training.run_paths import check_out
 
 if TYPE_CHECKING:
-    from vggtransfer.classification.model import VGGClassifier
-    from vggtransfer.classification.pictures import LabelledPictures
     from vggtransfer.training.session import Session
 
 
@@ -196,15 +194,19 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
     import torch
 
     from vggtransfer.cache import remove_leftovers
-    from vggtransfer.classification.model import MODEL_FILE, load_classifier, save_classifier
+    from vggtransfer.classification.model import MODEL_FILE, Task, build_classifier, load_classifier, save_classifier
     from vggtransfer.classification.objective import ClassificationObjective, balanced_class_weights
-    from vggtransfer.classification.pictures import fingerprint, load_pictures
+    from vggtransfer.classification.pictures import load_pictures
     from vggtransfer.classification.prefix import prefix_cache
-    from vggtransfer.classification.reporting import announce, conclude, epoch_reporter
+    from vggtransfer.classification.reporting import announce, conclude
     from vggtransfer.data.dataset import PictureDataset
     from vggtransfer.data.fixed_views import augmentation
     from vggtransfer.data.transforms import evaluation_transform
+    from vggtransfer.training.announcement import epoch_reporter
     from vggtransfer.training.checkpoint import find_checkpoint, load_checkpoint
+    from vggtransfer.training.contract import Measure
+    from vggtransfer.training.fit_options import fit_options
+    from vggtransfer.training.identity import fingerprint
     from vggtransfer.training.loop import Fit
     from vggtransfer.training.run_directory import create_run_directory, write_recipe
 
@@ -228,7 +230,12 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
     # A run that was killed before its first checkpoint begins again, from the same weights and seeds.
     state = load_checkpoint(resume) if resume is not None and find_checkpoint(resume) else None
     torch.manual_seed(recipe["seed"])
-    model, pretrained_layers = _build_model(recipe, pictures, crop_fraction=plain.crop_fraction, state=state)
+    model, pretrained_layers = build_classifier(
+        recipe["arch"],
+        Task(pictures.classes, recipe["image_size"], plain.crop_fraction, recipe["head"], recipe["dropout"]),
+        weights=recipe["weights"],
+        state=state,
+    )
     run = session.on_main(lambda: resume or create_run_directory("finetune", recipe["out"]))
 
     labels = [sample.label for sample in pictures.train]
@@ -250,7 +257,13 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
         session=session,
         run=run,
         save_model=lambda best: save_classifier(best, run / MODEL_FILE),
-        after_epoch=epoch_reporter(run, epochs=options.epochs, tensorboard=recipe["tensorboard"] and session.is_main),
+        after_epoch=epoch_reporter(
+            run,
+            epochs=options.epochs,
+            tensorboard=recipe["tensorboard"] and session.is_main,
+            training=Measure("accuracy"),
+            validation=Measure("accuracy"),
+        ),
         identity={
             "the model": f"{recipe['arch']} with head {recipe['head']} and {len(pictures.classes)} classes",
             "the set of pictures": fingerprint(pictures.rows()),
@@ -296,23 +309,3 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
         best_accuracy=progress.best_accuracy,
         history=tuple(progress.history),
     )
-
-
-def _build_model(
-    recipe: dict[str, Any], pictures: LabelledPictures, *, crop_fraction: float, state: dict[str, Any] | None
-) -> tuple[VGGClassifier, tuple[str, ...]]:
-    """Returns the model and the layers of its head that are pretrained; of a checkpoint, without its weights."""
-    from vggtransfer.classification.head import load_pretrained_layers
-    from vggtransfer.classification.model import Task, VGGClassifier
-    from vggtransfer.encoder.vgg import VGGEncoder
-    from vggtransfer.encoder.weights import load_weights
-
-    source = "none" if state is not None else recipe["weights"]
-    task = Task(pictures.classes, recipe["image_size"], crop_fraction, recipe["head"], recipe["dropout"])
-    if recipe["head"] != "vgg" or source == "none":
-        model = VGGClassifier(VGGEncoder(recipe["arch"], weights=source, layers=["pool5"]), task)
-        return model, () if state is None else tuple(state["pretrained_layers"])
-    # Before the encoder, so that a download serves both.
-    classifier = load_weights(recipe["arch"], source, classifier="if present").classifier
-    model = VGGClassifier(VGGEncoder(recipe["arch"], weights=source, layers=["pool5"]), task)
-    return model, load_pretrained_layers(model.head, classifier)

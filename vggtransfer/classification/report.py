@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,7 +19,6 @@ from vggtransfer.classification.pictures import LabelledPictures
 from vggtransfer.classification.report_pictures import judged_pictures
 from vggtransfer.classification.report_scores import scores_content
 from vggtransfer.classification.report_training import (
-    bad_pictures_content,
     trained_content,
     training_commands,
     training_content,
@@ -29,6 +28,7 @@ from vggtransfer.encoder.precision import Precision
 from vggtransfer.features.cached_stage import CachedStage
 from vggtransfer.recipe_files import read_recipe
 from vggtransfer.report.page import write_page
+from vggtransfer.report.run_facts import bad_pictures_content, environment_content, readable
 from vggtransfer.training.contract import FitOptions, Progress
 from vggtransfer.training.run_directory import environment, read_environment
 
@@ -85,7 +85,7 @@ def write_training_report(
         "commands": training_commands(run, pictures.root),
         "seed": recipe["seed"],
         **bad_pictures_content(pictures.bad, pictures.root),
-        **_environment_content(starts),
+        **environment_content(starts),
     }
     return _write(
         run / REPORT_FILE,
@@ -152,7 +152,7 @@ def write_evaluation_report(
         "commands": [("The same measurement again:", shlex.join(command))],
         "seed": None,
         **bad_pictures_content(result.bad, result.data),
-        **_environment_content([environment(device=next(model.parameters()).device, processes=1)]),
+        **environment_content([environment(device=next(model.parameters()).device, processes=1)]),
     }
     return _write(
         out / REPORT_FILE,
@@ -186,44 +186,7 @@ def _write(
         **scores_content(scores, probabilities, labels, training_counts=training_counts),
         "judged": pictures,
         "version": vggtransfer.__version__,
-        "written": _readable(datetime.now(UTC).isoformat()),
+        "written": readable(datetime.now(UTC).isoformat()),
     }
     write_page(path, "report.html", page, package=_PACKAGE)
     return path
-
-
-def _environment_content(starts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    last = starts[-1]
-    return {
-        "starts": [
-            (
-                _readable(start["started"]),
-                start["gpu"] or start["device"],
-                start["processes"],
-                _command_line(start["command"], processes=start["processes"]),
-            )
-            for start in starts
-        ],
-        "environment_rows": [
-            ("Python", last["python"]),
-            ("platform", last["platform"]),
-            ("device", last["gpu"] or last["device"]),
-            ("processes x threads", f"{last['processes']} x {last['threads']}"),
-            *last["packages"].items(),
-        ],
-    }
-
-
-def _readable(moment: str) -> str:
-    return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _command_line(words: Sequence[str], *, processes: int) -> str:
-    """What was typed, without the folders that lead to the program; `torchrun` starts each of several processes."""
-    program, *arguments = words or [""]
-    name = Path(program).name
-    of_the_package = ["-m", "vggtransfer"]
-    if processes > 1:
-        started = of_the_package if name in ("__main__.py", "vggtransfer") else [name]
-        return shlex.join(["torchrun", "--nproc-per-node", str(processes), *started, *arguments])
-    return shlex.join([*(["python", *of_the_package] if name == "__main__.py" else [name or "python"]), *arguments])

@@ -1,28 +1,25 @@
-"""What a fine-tuning run tells: before it starts, after each epoch, and at its end."""
+"""What a fine-tuning run tells before it starts and at its end."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from vggtransfer.classification.model import VGGClassifier
 from vggtransfer.classification.pictures import LabelledPictures
 from vggtransfer.data.folders import Sample
 from vggtransfer.data.scan import BadPicture, write_bad_pictures
-from vggtransfer.encoder.freezing import freeze_report
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import VGGTransferError
 from vggtransfer.features.cached_stage import CachedStage
 from vggtransfer.printable import printable
-from vggtransfer.training.contract import EpochRow, FitOptions, Progress
+from vggtransfer.training.announcement import print_freezing, print_machine, print_schedules, reason_of
+from vggtransfer.training.contract import FitOptions, Progress
 from vggtransfer.training.run_directory import write_environment, write_rows
 from vggtransfer.training.session import Session
 
@@ -54,55 +51,14 @@ def announce(
     )
     for warning in pictures.warnings:
         print(f"warning: {printable(warning)}")
-    encoder = model.encoder
-    print(f"{encoder.architecture.name}, weights: {encoder.origin}")
-    table = Table("part", title=f"unfreeze: {encoder.unfreeze_policy}", title_justify="left")
-    for heading in ("parameters", "trainable", "BatchNorm", "bytes"):
-        table.add_column(heading, justify="right")
-    for row in freeze_report(encoder):
-        table.add_row(row.block, f"{row.parameters:,}", f"{row.trainable:,}", row.batch_norm, f"{row.bytes:,}")
-    head = [parameter.numel() for parameter in model.head.parameters()]
-    table.add_row("head", f"{sum(head):,}", f"{sum(head):,}", "-", f"{4 * sum(head):,}")
-    Console().print(table)
+    print_freezing(model.encoder, model.head)
     policies = [(stage.start, stage.value) for stage in options.stages]
-    for schedule in (policies, [(start, f"{side} pixels") for start, side in sizes]):
-        if len(schedule) > 1:
-            print(
-                f"{schedule[0][1]}, then", ", ".join(f"{value} from epoch {start + 1}" for start, value in schedule[1:])
-            )
-        if unreached := [value for start, value in schedule if start >= options.epochs]:
-            print(f"warning: {', '.join(unreached)} will not be reached: the run ends after epoch {options.epochs}")
-    if options.warmup_epochs > options.epochs:
-        print(
-            f"warning: the warm-up of {options.warmup_epochs:g} epochs is longer than the run; no rate reaches its peak"
-        )
-    kind = str(options.precision).removeprefix("torch.")
-    print(f"{session.processes} x {session.device.type}, {kind}; writing to {run}")
-
-
-def epoch_reporter(run: Path, *, epochs: int, tensorboard: bool) -> Callable[[EpochRow], None]:
-    """Returns what to do with each epoch's row: print it, and write it to TensorBoard on request."""
-    writer: Any = None
-    if tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
-
-        writer = SummaryWriter(str(run / "tensorboard"))
-
-    def report(row: EpochRow) -> None:
-        print(
-            f"epoch {row['epoch']:>3}/{epochs}  [{row['unfreeze']}]  "
-            f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.1%}   "
-            f"val loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.1%}   "
-            f"{row['images_per_second']:.0f} images/s",
-            flush=True,
-        )
-        if writer is not None:
-            for name, value in row.items():
-                if name not in ("epoch", "step", "unfreeze"):
-                    writer.add_scalar(name, value, row["step"])
-            writer.flush()
-
-    return report
+    print_schedules(
+        [policies, [(start, f"{side} pixels") for start, side in sizes]],
+        epochs=options.epochs,
+        warmup_epochs=options.warmup_epochs,
+    )
+    print_machine(run, precision=options.precision, session=session)
 
 
 def conclude(
@@ -136,7 +92,7 @@ def conclude(
             precision=precision,
         )
     except (OSError, VGGTransferError, ValueError, RuntimeError, MemoryError) as error:
-        print(f"warning: figures and report are not complete: {_reason(error, run)}")
+        print(f"warning: figures and report are not complete: {reason_of(error, run)}")
     finally:
         report = f"report: {run / REPORT_FILE}\n" if REPORT_FILE in written else ""
         print(
@@ -219,10 +175,3 @@ def _scored(
         print(f"warning: {printable(warning)}")
     unread = {picture.path for picture in gone}
     return scores, [sample for sample in pictures.val if sample.path not in unread], warnings
-
-
-def _reason(error: Exception, run: Path) -> str:
-    """One line: torch takes many to say that there is no memory left."""
-    if isinstance(error, OSError):
-        return f"{error.filename or run}: {error.strerror or error}"
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -10,10 +10,8 @@ from typing import Any
 import torch
 
 from vggtransfer.cache import remove_leftovers
-from vggtransfer.classification.fit_options import fit_options
 from vggtransfer.classification.model import MODEL_FILE
 from vggtransfer.classification.objective import ClassificationObjective
-from vggtransfer.classification.pictures import fingerprint
 from vggtransfer.comparison.memory import PeakMemory
 from vggtransfer.comparison.networks import (
     build,
@@ -32,6 +30,8 @@ from vggtransfer.data.transforms import evaluation_transform
 from vggtransfer.errors import TrainingError
 from vggtransfer.training.checkpoint import CHECKPOINT_FILE, find_checkpoint, load_checkpoint
 from vggtransfer.training.contract import DivergedError, EpochRow
+from vggtransfer.training.fit_options import fit_options
+from vggtransfer.training.identity import fingerprint
 from vggtransfer.training.loop import Fit
 from vggtransfer.training.session import Session
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -33,10 +33,29 @@ class Batches(Sampler[list[Key]]):
         return len(self.keys)
 
 
-def ordered_batches(count: int, batch_size: int, *, rank: int = 0, processes: int = 1) -> list[list[Key]]:
-    """Batches that visit every sample exactly once over all processes, in order; for evaluation."""
-    mine = range(rank, count, processes)
-    return [[(0, index) for index in mine[start : start + batch_size]] for start in range(0, len(mine), batch_size)]
+def ordered_batches(
+    count: int, batch_size: int, *, rank: int = 0, processes: int = 1, kinds: Sequence[Hashable] | None = None
+) -> list[list[Key]]:
+    """Batches that visit every sample exactly once over all processes, for evaluation.
+
+    They come in order; with `kinds`, one value per sample, a batch holds samples of one kind only, and the kinds come
+    in the order of their first samples.
+    """
+    groups: dict[Hashable, list[Key]] = {}
+    for index in range(rank, count, processes):
+        groups.setdefault(None if kinds is None else kinds[index], []).append((0, index))
+    return [
+        group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)
+    ]
+
+
+def shared_batches(
+    count: int, batch_size: int, *, processes: int, kinds: Sequence[Hashable] | None = None
+) -> list[list[list[Key]]]:
+    """The `ordered_batches` of each process."""
+    return [
+        ordered_batches(count, batch_size, rank=rank, processes=processes, kinds=kinds) for rank in range(processes)
+    ]
 
 
 def picture_loader(
@@ -86,16 +105,17 @@ def _outlive_signals_to_the_group(_worker: int) -> None:
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10))
 
 
-def stop_workers(loader: DataLoader[Any]) -> None:
-    """Ends the worker processes of a loader at once.
+def stop_workers(*loaders: DataLoader[Any]) -> None:
+    """Ends the worker processes of loaders at once.
 
     They end by themselves with the last reference to their iterator, but after an exception its traceback holds one,
     and the interpreter would wait for them at exit.
     """
-    shut_down = getattr(loader._iterator, "_shutdown_workers", None)  # torch has no public way
-    if shut_down is not None:
-        shut_down()
-        loader._iterator = None
+    for loader in loaders:
+        shut_down = getattr(loader._iterator, "_shutdown_workers", None)  # torch has no public way
+        if shut_down is not None:
+            shut_down()
+            loader._iterator = None
 
 
 def resolve_workers(workers: int | None, *, device: torch.device, processes: int = 1) -> int:

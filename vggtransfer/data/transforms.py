@@ -1,56 +1,23 @@
-"""Pictures made ready for the network: augmentation while training, a plain resize and centre crop otherwise.
-
-The only file that imports albumentations. Two of its ways are not kept. Its `set_random_seed` gives every transform of
-a list its own generator with the *same* seed, so that all of them fire or none does; here the whole list shares one
-pair of generators, seeded with the sample's key. And an argument it does not know is only a warning there, but an error
-here.
-"""
+"""Pictures made ready for the network: augmentation while training, a plain resize and centre crop otherwise."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import math
 import multiprocessing
 import os
-import random
 import struct
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import cv2
 import numpy as np
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise its import asks the package index for a newer release
-
-import albumentations
-import cv2
-
-from vggtransfer.data.augmentation_lists import (
-    PRESET_NAMES,
-    PRESETS,
-    Entry,
-    check_names,
-    one_line,
-    read_steps,
-    split_entry,
-)
-from vggtransfer.data.resampling import Picture, centre_square, resize
+from vggtransfer.data.augmentation_lists import PRESET_NAMES, PRESETS, Entry, read_steps
+from vggtransfer.data.augmentation_objects import Augmentation
+from vggtransfer.data.resampling import Picture, centre_square
 from vggtransfer.errors import OptionError, did_you_mean
-
-AUGMENTER = f"albumentations {albumentations.__version__}"
-"""What made an augmented picture; another version may make another one."""
-
-_GROUPS: Mapping[str, type[albumentations.BaseCompose]] = {
-    "OneOf": albumentations.OneOf,
-    "SomeOf": albumentations.SomeOf,
-    "RandomOrder": albumentations.RandomOrder,
-    "Sequential": albumentations.Sequential,
-}
-_FOR_THE_ENCODER = ("FromFloat", "Normalize", "ToFloat", "ToTensorV2")
-_NOT_FOR_LISTS = ("BasicTransform", "DualTransform", "ImageOnlyTransform", "Lambda", "Transform3D", *_FOR_THE_ENCODER)
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
@@ -102,10 +69,7 @@ class Transform:
         self.image_size = image_size
         self.crop_fraction = crop_fraction
         self.min_side = min_side if steps else round(image_size / crop_fraction)
-        # One array in, one array out: nothing whose shapes would have to be compared.
-        self._augment = (
-            albumentations.Compose(_build(self.steps, image_size, name), is_check_shapes=False) if self.steps else None
-        )
+        self._augment = Augmentation(self.steps, height=image_size, width=image_size, name=name) if self.steps else None
 
     def __repr__(self) -> str:
         return f"Transform({self.name!r}, image_size={self.image_size}, crop_fraction={self.crop_fraction})"
@@ -120,15 +84,8 @@ class Transform:
         Returns:
             uint8 RGB [image_size, image_size, 3], contiguous, sharing no memory with `image`.
         """
-        _one_opencv_thread_in_workers(os.getpid())
-        result = image
-        if self._augment is not None:
-            self._augment.set_random_state(np.random.default_rng(key), random.Random(key))
-            try:
-                result = self._augment(image=image)["image"]
-            except Exception as error:  # albumentations raises all sorts, and any can come from the user's list
-                size = f"{image.shape[1]} x {image.shape[0]}"
-                raise OptionError(f"{self.name}: cannot be applied to a {size} picture: {one_line(error)}") from error
+        one_opencv_thread_in_workers(os.getpid())
+        result = image if self._augment is None else self._augment(image, key=key)
         if result.shape[:2] != (self.image_size, self.image_size) or self.crop_fraction < 1:
             result = centre_square(result, self.image_size, self.crop_fraction)
         if np.may_share_memory(result, image):
@@ -206,121 +163,7 @@ def _min_side(steps: Sequence[Entry], image_size: int) -> int:
 
 
 @functools.lru_cache(maxsize=1)
-def _one_opencv_thread_in_workers(_pid: int) -> None:
+def one_opencv_thread_in_workers(_pid: int) -> None:
     """Leaves the cores to the data loader's processes; the main process keeps OpenCV's own setting."""
     if multiprocessing.parent_process() is not None:
         cv2.setNumThreads(0)
-
-
-class _RandomResizedCrop(albumentations.RandomResizedCrop):  # type: ignore[misc]
-    """The same crops, resampled by `resize`."""
-
-    def apply(self, img: Picture, crop_coords: tuple[int, int, int, int], **_params: object) -> Picture:
-        left, top, right, bottom = crop_coords
-        return resize(img[top:bottom, left:right], *self.size)
-
-
-def _build(steps: Sequence[object], image_size: int, location: str) -> list[Any]:
-    """Makes albumentations objects of plain entries; `location` is the beginning of error messages."""
-    built = []
-    for number, entry in enumerate(steps, start=1):
-        name, arguments = split_entry(entry, f"{location}: entry {number}")
-        here = f"{location}: entry {number} ({name})"
-        if name in _GROUPS:
-            built.append(_build_group(name, arguments, image_size, here))
-        else:
-            built.append(_build_transform(name, arguments, image_size, here))
-    return built
-
-
-def _build_group(name: str, arguments: object, image_size: int, location: str) -> Any:
-    if isinstance(arguments, list):
-        arguments = {"transforms": arguments}
-    group = _GROUPS[name]
-    arguments = check_names(group, arguments, location)
-    steps = arguments.pop("transforms", None)
-    if not isinstance(steps, list) or not steps:
-        raise OptionError(f"{location}: needs 'transforms', a list with at least one entry")
-    children = _build(steps, image_size, location)
-    p, n = arguments.get("p", 0), arguments.get("n", 1)
-    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
-        raise OptionError(f"{location}: p must be a probability from 0 to 1, not {p!r}")
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise OptionError(f"{location}: n must be a whole number from 1 on, not {n!r}")
-    if name == "OneOf" and not any(child.p > 0 for child in children):
-        raise OptionError(f"{location}: at least one of its transforms needs a p above 0")
-    return _construct(group, {"transforms": children, **arguments}, location)
-
-
-def _build_transform(name: str, arguments: object, image_size: int, location: str) -> Any:
-    if name in _FOR_THE_ENCODER:
-        raise OptionError(f"{location}: leave it out; the pictures stay 8-bit RGB here and the encoder normalises them")
-    transforms = _transforms()
-    if name not in transforms:
-        raise OptionError(
-            f"{location}: not a transform of albumentations {albumentations.__version__}"
-            + did_you_mean(name, [*transforms, *_GROUPS])
-        )
-    transform = transforms[name]
-    parameters = inspect.signature(transform.__init__).parameters
-    arguments = check_names(transform, arguments, location)
-    sizes: dict[str, Any] = {"size": [image_size, image_size], "height": image_size, "width": image_size}
-    for size, value in sizes.items():
-        if size in parameters and parameters[size].default is inspect.Parameter.empty:
-            arguments.setdefault(size, value)
-    if name in ("SmallestMaxSize", "LongestMaxSize") and not {"max_size", "max_size_hw"} & set(arguments):
-        arguments["max_size"] = image_size
-    if "interpolation" not in arguments:
-        if "area_for_downscale" in parameters:
-            arguments.setdefault("area_for_downscale", "image")
-        if name == "RandomResizedCrop":
-            transform = _RandomResizedCrop
-    built = _construct(transform, arguments, location)
-    _check_result(built, max(512, 2 * image_size), location)
-    return built
-
-
-@functools.cache
-def _transforms() -> Mapping[str, type[Any]]:
-    """Returns the public transforms of pictures by name."""
-
-    def public() -> Iterator[tuple[str, type[Any]]]:
-        for name, value in vars(albumentations).items():
-            if (
-                inspect.isclass(value)
-                and issubclass(value, albumentations.BasicTransform)
-                and not issubclass(value, albumentations.Transform3D)
-                and name not in _NOT_FOR_LISTS
-                and not name.endswith("3D")
-            ):
-                yield name, value
-
-    return dict(public())
-
-
-def _construct(target: type[Any], arguments: Mapping[str, Any], location: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # among them: some wrong values are only warned about
-            # Advice to prefer another transform (ShiftScaleRotate, PiecewiseAffine, ...) is no reason to refuse one.
-            warnings.filterwarnings("ignore", message=".*(special case|specialized version|alias|very slow)")
-            return target(**arguments)
-    except Exception as error:  # pydantic's, albumentations' own or one of its warnings: all are about these values
-        raise OptionError(f"{location}: {one_line(error)}") from None
-
-
-def _check_result(transform: Any, side: int, location: str) -> None:
-    """Applies one transform to a picture that says nothing, to see that an 8-bit RGB picture comes out of it."""
-    needs = set(transform.targets_as_params) - {"image"}
-    if needs:
-        raise OptionError(f"{location}: needs more than the picture itself ({', '.join(sorted(needs))})")
-    transform.set_random_state(np.random.default_rng(0), random.Random(0))
-    picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            result = transform(force_apply=True, image=picture)["image"]
-    except Exception as error:
-        raise OptionError(f"{location}: fails on a {side} x {side} picture: {one_line(error)}") from None
-    if result.dtype != np.uint8 or result.ndim != 3 or result.shape[2] != 3:
-        raise OptionError(f"{location}: must keep 8-bit RGB pictures, but gives {result.dtype} {result.shape}")

@@ -48,6 +48,22 @@ def weights_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def trunk_digest(tensors: Mapping[str, Tensor], *, prefix: str = "encoder.trunk.") -> str:
+    """The digest that the trunk inside a model's tensors has in a trunk file, where there is no `num_batches_tracked`.
+
+    Args:
+        tensors: Of the whole model.
+        prefix: What the names of the trunk's tensors begin with.
+    """
+    return weights_digest(
+        {
+            key.removeprefix(prefix): tensor
+            for key, tensor in tensors.items()
+            if key.startswith(prefix) and not key.endswith("num_batches_tracked")
+        }
+    )
+
+
 def write_weights(
     path: Path,
     tensors: Mapping[str, Tensor],

@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vggtransfer.cache import cache_folder
+from vggtransfer.data.augmentation_objects import AUGMENTER
 from vggtransfer.data.dataset import errors_that_travel
 from vggtransfer.data.decode import decode_image
 from vggtransfer.data.fixed_views import FixedViews, Place
 from vggtransfer.data.folders import Sample
 from vggtransfer.data.loader import Batches, Key, picture_loader, stop_workers
 from vggtransfer.data.scan_results import DECODER
-from vggtransfer.data.transforms import AUGMENTER, sample_seed
+from vggtransfer.data.transforms import sample_seed
 from vggtransfer.errors import BadImageError, TrainingError
 from vggtransfer.features.frozen_prefix import FrozenPrefix
 from vggtransfer.features.map_eviction import mark_used

@@ -103,8 +103,8 @@ class Convolution(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, *, relu: bool) -> None:
         super().__init__()
-        weight, bias = convolution.weight, convolution.bias
-        assert bias is not None
+        weight = convolution.weight
+        bias = weight.new_zeros(len(weight)) if convolution.bias is None else convolution.bias
         if norm is not None:
             assert norm.running_mean is not None
             assert norm.running_var is not None

@@ -1,8 +1,7 @@
-"""Which pictures a model was trained on, as its run directory tells, so that evaluation can be honest about them."""
+"""Which of the pictures there are an evaluation takes, so that it can be honest about those trained on."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +9,7 @@ from typing import Literal
 
 from vggtransfer.data.folders import Sample, read_split
 from vggtransfer.errors import DataError
-
-RECORD_FILE = "pictures.csv"
-
-_SPLITS = ("train", "val")
-
-
-@dataclass(frozen=True)
-class TrainingRecord:
-    """Content hashes (SHA-256, hexadecimal) of the pictures a run trained and validated on."""
-
-    train: frozenset[str]
-    val: frozenset[str]
-
-    def of(self, split: Literal["train", "val"]) -> frozenset[str]:
-        return self.train if split == "train" else self.val
+from vggtransfer.training.training_record import TrainingRecord
 
 
 @dataclass(frozen=True)
@@ -37,24 +22,6 @@ class Candidates:
     """The data folder, or the folder in it that holds the split."""
     keep: Literal["all", "train", "val", "unseen"]
     """`train` and `val` are the run's own splits; `unseen` is what the model was not trained on."""
-
-
-def read_training_record(model: Path) -> TrainingRecord | None:
-    """Reads the record beside a model; None for a model that has none, such as a file copied out of its run.
-
-    The networks of a comparison share one, in the folder above.
-    """
-    folder = model if model.is_dir() else model.parent
-    for place in (folder, folder.parent):
-        path = place / RECORD_FILE
-        if path.is_file() and (place == folder or (place / "recipe.yaml").is_file()):
-            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-                reader = csv.DictReader(file)
-                rows = list(reader)
-            if set(reader.fieldnames or ()) == {"path", "label", "split", "sha256"}:
-                train, val = (frozenset(row["sha256"] for row in rows if row["split"] == name) for name in _SPLITS)
-                return TrainingRecord(train, val) if train else None
-    return None
 
 
 def find_candidates(

@@ -1,0 +1,1 @@
+"""Pictures to masks: networks, losses, scores, training and prediction."""
