@@ -27,17 +27,31 @@ if TYPE_CHECKING:
     from vggtransfer.features.feature_set import FeatureSet as FeatureSet
     from vggtransfer.features.feature_set import load_features as load_features
     from vggtransfer.features.transformer import VGGFeatures as VGGFeatures
+    from vggtransfer.perceptual.content import PerceptualLoss as PerceptualLoss
+    from vggtransfer.perceptual.contextual import ContextualLoss as ContextualLoss
+    from vggtransfer.perceptual.dists import DISTS as DISTS
+    from vggtransfer.perceptual.lpips import LPIPS as LPIPS
+    from vggtransfer.perceptual.style import StyleLoss as StyleLoss
+    from vggtransfer.perceptual.suite import PerceptualSuite as PerceptualSuite
+    from vggtransfer.perceptual.total_variation import TotalVariation as TotalVariation
 
 __version__ = "0.1.0"
 
 _HOME = {
     "ComparisonResult": "comparison.command",
+    "ContextualLoss": "perceptual.contextual",
+    "DISTS": "perceptual.dists",
     "EvaluationResult": "classification.evaluation",
     "ExplanationResult": "classification.explanation",
     "ExtractionResult": "features.extract",
     "FeatureSet": "features.feature_set",
     "FinetuneResult": "classification.recipe",
+    "LPIPS": "perceptual.lpips",
+    "PerceptualLoss": "perceptual.content",
+    "PerceptualSuite": "perceptual.suite",
     "PredictionResult": "classification.prediction",
+    "StyleLoss": "perceptual.style",
+    "TotalVariation": "perceptual.total_variation",
     "VGGClassifier": "classification.model",
     "VGGEncoder": "encoder.vgg",
     "VGGFeatures": "features.transformer",
