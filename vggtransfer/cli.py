@@ -70,6 +70,7 @@ Transfer learning and feature extraction with VGG networks.
 """
 
 _CLASSIFICATION = "vggtransfer.classification"
+_PERCEPTUAL = "vggtransfer.perceptual"
 _WEIGHTS = "vggtransfer.encoder.weights_commands"
 
 COMMANDS = (
@@ -121,6 +122,19 @@ COMMANDS = (
             "batch_size": "Machine",
         },
     ),
+    Command(
+        "similarity evaluate",
+        f"{_PERCEPTUAL}.measure_evaluation:evaluate_measures",
+        "Tell how well measures of similarity agree with people.",
+        positionals=("data",),
+    ),
+    Command(
+        "similarity distortions",
+        f"{_PERCEPTUAL}.distortion_ranking:rank_distortions",
+        "Tell how well measures of similarity rank known distortions.",
+        positionals=("data",),
+    ),
+    Command("similarity", f"{_PERCEPTUAL}.similarity:similarity", "Tell how different pictures look.", ("a", "b")),
     Command(
         "inspect", "vggtransfer.encoder.inspection:inspect", "Show a network layer by layer.", positionals=("arch",)
     ),
