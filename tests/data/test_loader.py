@@ -13,7 +13,14 @@ from torch.utils.data import Dataset
 
 from vggtransfer.data import loader as loader_module
 from vggtransfer.data.cores import usable_cores
-from vggtransfer.data.loader import Batches, network_input, ordered_batches, picture_loader, resolve_workers
+from vggtransfer.data.loader import (
+    Batches,
+    network_input,
+    ordered_batches,
+    picture_loader,
+    resolve_workers,
+    shared_batches,
+)
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
@@ -127,3 +134,9 @@ def test_workers_outlive_signals_to_the_group(number: signal.Signals) -> None:
     assert [int(indices[0]) for _, _, indices in rest] == list(range(1, 12))
     # The signal came long before the last of these was made.
     assert [int(each[0]) for _, each, _ in loader] == [int(pids[0])] * 12
+
+
+def test_only_samples_of_one_kind_share_a_batch() -> None:
+    kinds = ["wide", "tall", "wide", "wide", "tall"]
+    assert ordered_batches(5, 2, kinds=kinds) == [[(0, 0), (0, 2)], [(0, 3)], [(0, 1), (0, 4)]]
+    assert shared_batches(5, 2, processes=2, kinds=kinds) == [[[(0, 0), (0, 2)], [(0, 4)]], [[(0, 1)], [(0, 3)]]]

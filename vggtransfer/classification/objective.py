@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vggtransfer.training.contract import Measure
+
 
 class ClassificationObjective:
     """Cross-entropy against labels [batch].
@@ -20,6 +22,8 @@ class ClassificationObjective:
         cutmix: Parameter alpha of Yun et al. 2019; 0 for none. With both, each batch gets one or the other.
         class_weights: Weight [classes] of each class in the training loss; None for equal ones.
     """
+
+    training_measure: Measure | None = Measure("accuracy")
 
     def __init__(
         self,
@@ -49,6 +53,12 @@ class ClassificationObjective:
         """Returns (sum of plain cross-entropies, right answers)."""
         logits = model(images).float()
         return F.cross_entropy(logits, targets, reduction="sum"), (logits.argmax(dim=1) == targets).sum()
+
+    def no_sums(self) -> Tensor:
+        return torch.zeros((), dtype=torch.int64)
+
+    def scores(self, sums: Tensor, pictures: int) -> dict[str, float]:
+        return {"accuracy": sums.item() / pictures}
 
 
 def _mixer(classes: int, mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

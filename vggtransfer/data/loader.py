@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,10 +32,29 @@ class Batches(Sampler[list[Key]]):
         return len(self.keys)
 
 
-def ordered_batches(count: int, batch_size: int, *, rank: int = 0, processes: int = 1) -> list[list[Key]]:
-    """Batches that visit every sample exactly once over all processes, in order; for evaluation."""
-    mine = range(rank, count, processes)
-    return [[(0, index) for index in mine[start : start + batch_size]] for start in range(0, len(mine), batch_size)]
+def ordered_batches(
+    count: int, batch_size: int, *, rank: int = 0, processes: int = 1, kinds: Sequence[Hashable] | None = None
+) -> list[list[Key]]:
+    """Batches that visit every sample exactly once over all processes, for evaluation.
+
+    They come in order; with `kinds`, one value per sample, a batch holds samples of one kind only, and the kinds come
+    in the order of their first samples.
+    """
+    groups: dict[Hashable, list[Key]] = {}
+    for index in range(rank, count, processes):
+        groups.setdefault(None if kinds is None else kinds[index], []).append((0, index))
+    return [
+        group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)
+    ]
+
+
+def shared_batches(
+    count: int, batch_size: int, *, processes: int, kinds: Sequence[Hashable] | None = None
+) -> list[list[list[Key]]]:
+    """The `ordered_batches` of each process."""
+    return [
+        ordered_batches(count, batch_size, rank=rank, processes=processes, kinds=kinds) for rank in range(processes)
+    ]
 
 
 def picture_loader(

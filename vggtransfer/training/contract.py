@@ -112,15 +112,50 @@ class DivergedError(TrainingError):
     """The loss or a gradient is not finite, so that training cannot go on; the weights have not been touched."""
 
 
+@dataclass(frozen=True)
+class Measure:
+    """What a job tells beside the loss of its training: `accuracy` becomes the column `train_accuracy`.
+
+    Attributes:
+        name: In words joined by underscores.
+        format: How a value is printed, as in `format(value, ".1%")`.
+    """
+
+    name: str
+    format: str = ".1%"
+
+    def shown(self, value: float) -> str:
+        """Returns `pixel accuracy 84.4%`."""
+        return f"{self.name.replace('_', ' ')} {value:{self.format}}"
+
+
 class Objective(Protocol):
-    """What a job wants minimised."""
+    """What a job wants minimised, and how it tells a better model from a worse one.
+
+    Attributes:
+        training_measure: What `training` adds up beside the loss; None if nothing is told of it.
+    """
+
+    training_measure: Measure | None
 
     def training(self, model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (mean loss of the batch, number of right answers)."""
+        """Returns (mean loss of the batch, sum over its pictures of what the measure averages, float scalar)."""
         ...
 
     def validation(self, model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (sum of the losses of the batch, number of right answers)."""
+        """Returns (sum over the pictures of their losses, sums that `scores` needs, like `no_sums`)."""
+        ...
+
+    def no_sums(self) -> Tensor:
+        """Zeros that the second result of `validation` is added to, over all batches and processes, on the CPU."""
+        ...
+
+    def scores(self, sums: Tensor, pictures: int) -> dict[str, float]:
+        """Makes scores of the sums over all validation pictures, on the CPU; each becomes a column `val_NAME`.
+
+        The higher the first score, the better the model; equal ones, or none at all, leave it to the loss. None may be
+        NaN.
+        """
         ...
 
 
@@ -128,14 +163,14 @@ class Objective(Protocol):
 class Progress:
     """How far a run has come; plain values, kept in the checkpoint.
 
-    `step` counts the optimizer steps done in `epoch`; `sums` holds loss, right answers and pictures of them, over all
-    processes, and seconds.
+    `step` counts the optimizer steps done in `epoch`; `sums` holds loss, measure and pictures of them, over all
+    processes, and seconds. `best_accuracy` is the best first score, whatever it measures.
     """
 
     epoch: int = 0
     step: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * 4)
     best_epoch: int = -1
-    best_accuracy: float = -1.0
+    best_accuracy: float = -math.inf
     best_loss: float = math.inf
     history: list[EpochRow] = field(default_factory=list)

@@ -28,7 +28,7 @@ class StepResult(NamedTuple):
     """Sums over the pictures of one step, in all processes together, and how many processes raised each flag."""
 
     loss: float
-    right: float
+    measured: float
     seen: float
     flags: list[float]
 
@@ -127,7 +127,7 @@ class Learner:
         sums = torch.cat([self._gradients(batches), torch.tensor(flags, dtype=torch.float32).to(device)])
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self._trained() if p.grad is not None])
-        norm_sum, loss, right, seen, *raised = self.session.sum(torch.cat([norm.float().reshape(1), sums])).tolist()
+        norm_sum, loss, measured, seen, *raised = self.session.sum(torch.cat([norm.float().reshape(1), sums])).tolist()
         if not math.isfinite(loss):
             raise NotFiniteError(f"the loss is {loss / seen}")
         # With float16 an overflow is routine: the scaler skips the step and lowers its scale.
@@ -139,10 +139,10 @@ class Learner:
         self.scaler.update()
         if self.ema is not None:
             self.ema.update(self.model, step=done)
-        return StepResult(loss, right, seen, raised)
+        return StepResult(loss, measured, seen, raised)
 
     def _gradients(self, batches: Iterator[list[Tensor]]) -> Tensor:
-        """Adds up the gradients of a step's passes; returns the sums of loss, right answers and pictures, float [3]."""
+        """Adds up the gradients of a step's passes; returns the sums of loss, measure and pictures, float [3]."""
         options, device = self.options, self.session.device
         sums = torch.zeros(3, device=device)
         for number in range(1, options.accumulate + 1):
@@ -151,9 +151,11 @@ class Learner:
             averaging = number == options.accumulate
             with contextlib.nullcontext() if averaging else self.session.without_averaging(self.wrapped):
                 with autocast(device, options.precision):
-                    loss, right = self.objective.training(self.wrapped, images, targets.to(device, non_blocking=True))
+                    loss, measured = self.objective.training(
+                        self.wrapped, images, targets.to(device, non_blocking=True)
+                    )
                 self.scaler.scale(loss / options.accumulate).backward()  # type: ignore[no-untyped-call]
-            sums += torch.stack([loss.detach().float() * len(images), right, torch.ones_like(right) * len(images)])
+            sums += torch.stack([loss.detach().float() * len(images), measured, torch.full_like(sums[2], len(images))])
         return sums
 
     def state(self) -> dict[str, Any]:

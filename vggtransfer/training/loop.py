@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vggtransfer.data.loader import Batches, network_input, ordered_batches, picture_loader, stop_workers
+from vggtransfer.data.loader import Batches, network_input, picture_loader, shared_batches, stop_workers
 from vggtransfer.encoder.precision import autocast
 from vggtransfer.errors import BadImageError, TrainingError
 from vggtransfer.progress_bar import ProgressBar
@@ -30,6 +30,7 @@ from vggtransfer.training.contract import (
     Progress,
     Rest,
 )
+from vggtransfer.training.epoch_rows import epoch_row, running_figures
 from vggtransfer.training.interruption import StopRequest, TrainingInterrupted, stop_requests
 from vggtransfer.training.learner import Learner, NotFiniteError, StepResult
 from vggtransfer.training.run_directory import write_rows
@@ -54,6 +55,7 @@ class Fit:
         after_epoch: Called in the main process with the row of each epoch.
         identity: What a checkpoint must have in common with this run to be resumed, by name.
         sample_weights: Weights [len(train)] of a balanced draw; None shuffles.
+        validation_kinds: One value per validation sample, such as its size; only equal ones share a batch.
         pretrained_layers: Parameters outside the encoder that train at the backbone's rate, by layer.
         frozen_part: Spares the loop what the frozen part of the model would compute again and again.
         command: The command that trains, for messages that say how to go on.
@@ -75,6 +77,7 @@ class Fit:
         after_epoch: Callable[[EpochRow], None],
         identity: dict[str, str],
         sample_weights: Tensor | None = None,
+        validation_kinds: Sequence[Hashable] | None = None,
         pretrained_layers: Mapping[str, tuple[nn.Parameter, ...]] = MappingProxyType({}),
         frozen_part: FrozenPart | None = None,
         command: str = "finetune",
@@ -108,8 +111,10 @@ class Fit:
         pin = session.device.type == "cuda"
         self.train_batches = Batches()
         self.train_loader = picture_loader(train, self.train_batches, workers=options.workers, pin_memory=pin)
-        share = ordered_batches(self.validation_count, self.pass_size, rank=session.rank, processes=session.processes)
-        self.validation_batches = Batches(share)
+        shares = shared_batches(
+            self.validation_count, self.pass_size, processes=session.processes, kinds=validation_kinds
+        )
+        self.validation_batches, self.common_batches = Batches(shares[session.rank]), min(map(len, shares))
         self.validation_loader = picture_loader(
             validation, self.validation_batches, workers=options.workers, pin_memory=pin
         )
@@ -200,12 +205,9 @@ class Fit:
                 result = self._step(batches, request.is_made(), overdue)
                 stop, save = result.flags
                 progress.step += 1
-                for place, value in enumerate((result.loss, result.right, result.seen, time.monotonic() - began)):
+                for place, value in enumerate((result.loss, result.measured, result.seen, time.monotonic() - began)):
                     progress.sums[place] += value
-                _, right, seen, seconds = progress.sums
-                bar.advance(
-                    f"loss {result.loss / result.seen:.3f}  accuracy {right / seen:.1%}  {seen / seconds:.0f} images/s"
-                )
+                bar.advance(running_figures(result, progress.sums, measure=self.objective.training_measure))
                 if stop or save:
                     self._save()
                     last_saved = time.monotonic()
@@ -224,49 +226,47 @@ class Fit:
                 f"a new run, or with --resume {resume_from}"
             ) from None
 
-    def _validate(self, request: StopRequest) -> tuple[float, float]:
-        """Returns (loss, accuracy) of the model that would be saved, every sample counted once."""
+    def _validate(self, request: StopRequest) -> tuple[float, dict[str, float]]:
+        """Returns loss and scores of the model that would be saved, every sample counted once."""
         self.session.share_buffers(self.learner.model)
         self.session.share_buffers(self.learner.best)
         model = self.learner.average.eval()
         keys = self.validation_batches.keys
         batches = self.validation_loader if self.rest is None else self.rest.validation_batches(keys)
-        sums = torch.zeros(2, device=self.session.device)
-        common = self.validation_count // (self.pass_size * self.session.processes)  # batches that all processes have
+        losses = torch.zeros((), device=self.session.device)
+        sums = self.objective.no_sums().to(self.session.device)
         shown = self.session.is_main
         with torch.inference_mode(), ProgressBar("validating", steps=len(keys), shown=shown) as bar:
             for number, (pictures, targets, _) in enumerate(batches):
                 images = network_input(pictures, self.session.device, channels_last=self.options.channels_last)
                 with autocast(self.session.device, self.options.precision):
-                    loss, right = self.objective.validation(
+                    loss, part = self.objective.validation(
                         model, images, targets.to(self.session.device, non_blocking=True)
                     )
-                sums += torch.stack([loss.float(), right])
+                losses += loss.float()
+                sums += part
                 bar.advance()
-                if number < common and self._any(request.is_made()):
+                if number < self.common_batches and self._any(request.is_made()):  # which all processes have
                     self._save()
                     self._stop(request)
-        loss_sum, right_sum = self.session.sum(sums).tolist()
-        return loss_sum / self.validation_count, right_sum / self.validation_count
+        scores = self.objective.scores(self.session.sum(sums).cpu(), self.validation_count)
+        return self.session.sum(losses).item() / self.validation_count, scores
 
-    def _end_epoch(self, loss: float, accuracy: float) -> None:
+    def _end_epoch(self, loss: float, scores: dict[str, float]) -> None:
         progress = self.progress
-        total, right, seen, seconds = progress.sums
-        row: EpochRow = {
-            "epoch": progress.epoch + 1,
-            "step": (progress.epoch + 1) * self.steps_per_epoch,
-            "unfreeze": self.encoder.unfreeze_policy,
-            "learning_rate": max(group["lr"] for group in self.learner.optimizer.param_groups),
-            "train_loss": total / seen,
-            "train_accuracy": right / seen,
-            "val_loss": loss,
-            "val_accuracy": accuracy,
-            "seconds": round(seconds, 2),
-            "images_per_second": round(seen / seconds, 1),
-        }
-        best = (accuracy, -loss) > (progress.best_accuracy, -progress.best_loss)
+        row = epoch_row(
+            progress,
+            steps=self.steps_per_epoch,
+            policy=self.encoder.unfreeze_policy,
+            learning_rate=max(group["lr"] for group in self.learner.optimizer.param_groups),
+            measure=self.objective.training_measure,
+            loss=loss,
+            scores=scores,
+        )
+        score = next(iter(scores.values()), 0.0)
+        best = (score, -loss) > (progress.best_accuracy, -progress.best_loss)
         if best:
-            progress.best_epoch, progress.best_accuracy, progress.best_loss = progress.epoch, accuracy, loss
+            progress.best_epoch, progress.best_accuracy, progress.best_loss = progress.epoch, score, loss
         progress.history.append(row)
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, [0.0] * 4
         if self.session.is_main:
