@@ -136,6 +136,20 @@ COMMANDS = (
     ),
     Command("similarity", f"{_PERCEPTUAL}.similarity:similarity", "Tell how different pictures look.", ("a", "b")),
     Command(
+        "stylize",
+        f"{_PERCEPTUAL}.stylize:stylize",
+        "Paint a picture in the style of another.",
+        sections={
+            "content": "Pictures",
+            "size": "Result",
+            "content_weight": "Content and style",
+            "iterations": "Painting one picture",
+            "epochs": "Training a network",
+            "device": "Machine and run",
+        },
+        resume=f"{_PERCEPTUAL}.stylize:resume_stylize",
+    ),
+    Command(
         "inspect", "vggtransfer.encoder.inspection:inspect", "Show a network layer by layer.", positionals=("arch",)
     ),
     Command("weights list", f"{_WEIGHTS}:list_weights", "List the known pretrained weights."),
