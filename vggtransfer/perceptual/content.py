@@ -12,7 +12,7 @@ from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import OptionError
 from vggtransfer.perceptual.feature_loss import FeatureLoss, Reduction
 from vggtransfer.perceptual.layer_weights import checked_weights
-from vggtransfer.perceptual.precision import in_float32
+from vggtransfer.perceptual.precision import LossPrecision, in_float32
 from vggtransfer.perceptual.trunk import Pooling, build_trunk
 
 Distance = Literal["l1", "l2", "charbonnier"]
@@ -35,6 +35,7 @@ class PerceptualLoss(FeatureLoss):
         in_channels: Channels of the pictures.
         pooling: `"max"`, or `"average"` as Gatys et al. 2016 prefer for synthesis.
         reduction: `"mean"` or `"sum"` over the batch, or `"none"` for one value per picture.
+        precision: Types of the trunk\'s work, see `compute_types`; `"auto"` follows autocast.
 
     Raises:
         OptionError: An argument that cannot be used.
@@ -51,10 +52,11 @@ class PerceptualLoss(FeatureLoss):
         in_channels: int = 3,
         pooling: Pooling = "max",
         reduction: Reduction = "mean",
+        precision: LossPrecision = "auto",
     ) -> None:
         if distance not in ("l1", "l2", "charbonnier"):
             raise OptionError(f"distance={distance} is not possible: use l1, l2 or charbonnier")
-        trunk = build_trunk(net, weights=weights, in_channels=in_channels, pooling=pooling)
+        trunk = build_trunk(net, weights=weights, in_channels=in_channels, pooling=pooling, precision=precision)
         self_weights = checked_weights({"relu3_3": 1.0} if layers is None else layers, trunk.architecture)
         super().__init__(tuple(self_weights), trunk=trunk, reduction=reduction)
         self.layer_weights = self_weights

@@ -14,7 +14,7 @@ from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.errors import OptionError
 from vggtransfer.perceptual.feature_loss import FeatureLoss, Reduction
 from vggtransfer.perceptual.layer_weights import checked_weights
-from vggtransfer.perceptual.precision import in_float32
+from vggtransfer.perceptual.precision import LossPrecision, in_float32
 from vggtransfer.perceptual.trunk import build_trunk
 
 _EPSILON = 1e-5  # of equation 2
@@ -42,6 +42,7 @@ class ContextualLoss(FeatureLoss):
         weights: As for `VGGEncoder`.
         in_channels: Channels of the pictures.
         reduction: `"mean"` or `"sum"` over the batch, or `"none"` for one value per picture.
+        precision: Types of the trunk\'s work, see `compute_types`; `"auto"` follows autocast.
 
     Raises:
         OptionError: An argument that cannot be used.
@@ -59,13 +60,14 @@ class ContextualLoss(FeatureLoss):
         weights: str | Path | None = "default",
         in_channels: int = 3,
         reduction: Reduction = "mean",
+        precision: LossPrecision = "auto",
     ) -> None:
         if not bandwidth > 0 or rows < 1 or not (spatial_weight is None or spatial_weight >= 0):
             raise OptionError(
                 f"bandwidth={bandwidth}, rows={rows}, spatial_weight={spatial_weight}: bandwidth must be above 0, rows "
                 "at least 1, spatial_weight None or at least 0"
             )
-        trunk = build_trunk(net, weights=weights, in_channels=in_channels)
+        trunk = build_trunk(net, weights=weights, in_channels=in_channels, precision=precision)
         layer_weights = checked_weights(
             {"relu3_2": 1.0, "relu4_2": 1.0} if layers is None else layers, trunk.architecture
         )

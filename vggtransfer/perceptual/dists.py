@@ -13,7 +13,7 @@ from vggtransfer.errors import OptionError
 from vggtransfer.perceptual.feature_loss import FeatureLoss, Reduction
 from vggtransfer.perceptual.heads import load_dists_weights
 from vggtransfer.perceptual.layer_weights import last_activations
-from vggtransfer.perceptual.precision import in_float32
+from vggtransfer.perceptual.precision import LossPrecision, in_float32
 from vggtransfer.perceptual.stamp import Stamp
 from vggtransfer.perceptual.trunk import PICTURES, build_trunk
 
@@ -37,6 +37,7 @@ class DISTS(FeatureLoss):
             `load_dists_weights`); both are for vgg16 alone. None weighs all channels alike, on any architecture.
         in_channels: Channels of the pictures.
         reduction: `"none"` for one value per picture, or `"mean"` or `"sum"` over the batch.
+        precision: Types of the trunk\'s work, see `compute_types`; `"auto"` follows autocast.
 
     Attributes:
         stamp: What a value depends on besides the pictures.
@@ -54,6 +55,7 @@ class DISTS(FeatureLoss):
         heads: str | Path | None = "DISTS_pytorch",
         in_channels: int = 3,
         reduction: Reduction = "none",
+        precision: LossPrecision = "auto",
     ) -> None:
         arch = net if isinstance(net, str) else net.architecture.name
         if heads is not None and (arch != "vgg16" or in_channels != 3):
@@ -62,7 +64,7 @@ class DISTS(FeatureLoss):
                 "net='vgg16' or heads=None"
             )
         loaded = None if heads is None else load_dists_weights(heads)
-        trunk = build_trunk(net, weights=weights, in_channels=in_channels, pooling="hanning")
+        trunk = build_trunk(net, weights=weights, in_channels=in_channels, pooling="hanning", precision=precision)
         layers = last_activations(trunk.architecture)
         super().__init__((PICTURES, *layers), trunk=trunk, reduction=reduction)
         channels = [in_channels, *(trunk.architecture.layer(name).out_channels for name in layers)]

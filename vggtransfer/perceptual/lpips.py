@@ -14,7 +14,7 @@ from vggtransfer.errors import OptionError
 from vggtransfer.perceptual.feature_loss import FeatureLoss, Reduction
 from vggtransfer.perceptual.heads import LpipsVersion, load_lpips_heads
 from vggtransfer.perceptual.layer_weights import last_activations
-from vggtransfer.perceptual.precision import in_float32
+from vggtransfer.perceptual.precision import LossPrecision, in_float32
 from vggtransfer.perceptual.stamp import Stamp
 from vggtransfer.perceptual.trunk import build_trunk
 
@@ -36,6 +36,7 @@ class LPIPS(FeatureLoss):
         spatial: Give maps [batch, 1, height, width] instead of values.
         in_channels: Channels of the pictures.
         reduction: `"none"` for one value per picture, or `"mean"` or `"sum"` over the batch.
+        precision: Types of the trunk\'s work, see `compute_types`; `"auto"` follows autocast.
 
     Attributes:
         stamp: What a value depends on besides the pictures.
@@ -55,6 +56,7 @@ class LPIPS(FeatureLoss):
         spatial: bool = False,
         in_channels: int = 3,
         reduction: Reduction = "none",
+        precision: LossPrecision = "auto",
     ) -> None:
         if version not in ("0.1", "0.0"):
             raise OptionError(f"version={version} is not possible: use 0.1 or 0.0")
@@ -62,7 +64,7 @@ class LPIPS(FeatureLoss):
         if heads is not None and arch != "vgg16":
             raise OptionError(f"heads={heads} were learned on vgg16, not on {arch}; use net='vgg16' or heads=None")
         loaded = None if heads is None else load_lpips_heads(heads, version=version)
-        trunk = build_trunk(net, weights=weights, in_channels=in_channels)
+        trunk = build_trunk(net, weights=weights, in_channels=in_channels, precision=precision)
         if version == "0.0":
             trunk = trunk.normalised_by(0.5, 0.5)
         super().__init__(last_activations(trunk.architecture), trunk=trunk, reduction=reduction)

@@ -10,7 +10,7 @@ from torch import Tensor
 from vggtransfer.encoder.vgg import VGGEncoder
 from vggtransfer.perceptual.feature_loss import FeatureLoss, Reduction
 from vggtransfer.perceptual.layer_weights import checked_weights
-from vggtransfer.perceptual.precision import in_float32
+from vggtransfer.perceptual.precision import LossPrecision, in_float32
 from vggtransfer.perceptual.trunk import Pooling, build_trunk
 
 # Gatys et al. 2016, section 2.2: conv1_1, ..., conv5_1, each with a fifth; rectified, as in all published code.
@@ -34,6 +34,7 @@ class StyleLoss(FeatureLoss):
         in_channels: Channels of the pictures.
         pooling: `"max"`, or `"average"` as Gatys et al. 2016 prefer for synthesis.
         reduction: `"mean"` or `"sum"` over the batch, or `"none"` for one value per picture.
+        precision: Types of the trunk\'s work, see `compute_types`; `"auto"` follows autocast.
 
     Raises:
         OptionError: An argument that cannot be used.
@@ -49,8 +50,9 @@ class StyleLoss(FeatureLoss):
         in_channels: int = 3,
         pooling: Pooling = "max",
         reduction: Reduction = "mean",
+        precision: LossPrecision = "auto",
     ) -> None:
-        trunk = build_trunk(net, weights=weights, in_channels=in_channels, pooling=pooling)
+        trunk = build_trunk(net, weights=weights, in_channels=in_channels, pooling=pooling, precision=precision)
         layer_weights = checked_weights(GATYS_LAYERS if layers is None else layers, trunk.architecture)
         super().__init__(tuple(layer_weights), trunk=trunk, reduction=reduction, same_size=False)
         self.layer_weights = layer_weights
