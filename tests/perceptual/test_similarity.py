@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from vggtransfer.cli import main
+from vggtransfer.data.decode import decode_image
 from vggtransfer.data.synthetic import draw_flower
 from vggtransfer.errors import DataError
 from vggtransfer.perceptual.picture_pairs import pair_pictures
@@ -78,7 +79,7 @@ def test_folders(folders, tmp_path, capsys):
     assert math.isclose(
         sum(spoilt.layers["lpips-uncalibrated"].values()), spoilt.values["lpips-uncalibrated"], rel_tol=1e-5
     )
-    x, y = (np.asarray(Image.open(path), dtype=float) / 255 for path in (spoilt.a, spoilt.b))
+    x, y = (decode_image(path) / 255 for path in (spoilt.a, spoilt.b))
     assert spoilt.values["psnr"] == pytest.approx(-10 * np.log10(((x - y) ** 2).mean()), abs=1e-3)
     assert [failed.name for failed in result.failed] == ["size.png"]
     assert "64x64 pixels and" in result.failed[0].reason
@@ -101,13 +102,13 @@ def test_folders(folders, tmp_path, capsys):
     assert float(rows[1]["lpips-uncalibrated relu1_2"]) > 0
 
     # The hottest place of the map is where the square is, and equal pictures stay cold.
-    heat = np.asarray(Image.open(spoilt.heat_map))
+    heat = decode_image(spoilt.heat_map)
     assert heat.shape == (64, 3 * 64 + 16, 3)
     colourful = np.ptp(heat[:, 144:].astype(int), axis=2)
     row, column = np.unravel_index(colourful.argmax(), colourful.shape)
     assert 4 <= row < 28
     assert 28 <= column < 60
-    assert np.ptp(np.asarray(Image.open(same.heat_map))[:, 144:].astype(int), axis=2).max() == 0
+    assert np.ptp(decode_image(same.heat_map)[:, 144:].astype(int), axis=2).max() == 0
 
 
 def test_resize_makes_sizes_equal(folders, capsys):

@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 
 from vggtransfer.cli import main
+from vggtransfer.data.decode import decode_image
 from vggtransfer.data.synthetic import draw_flower
 from vggtransfer.errors import OptionError, WeightsError
 from vggtransfer.perceptual.colour_matching import luma, match_colours, match_luma, with_luma
 from vggtransfer.perceptual.picture_crops import RandomSquare
+from vggtransfer.perceptual.pictures import resized
 from vggtransfer.perceptual.style_network import StyleNetwork, load_style_network
 from vggtransfer.perceptual.style_objective import StyleObjective, StyleWeights
 from vggtransfer.perceptual.style_transfer import pyramid
@@ -77,7 +79,7 @@ def test_objective_is_relative_and_by_definition():
     torch.testing.assert_close(terms.smoothness, x.diff(dim=2).square().mean() + x.diff(dim=3).square().mean())
     torch.testing.assert_close(terms.total, 2 * terms.content + 5 * terms.style + 7 * terms.smoothness)
     with pytest.raises(OptionError, match="style-weight -1"):
-        StyleObjective(trunk, content_layers=["relu1_1"], style_layers=["relu1_1"], weights=StyleWeights(style=-1))
+        StyleObjective(trunk, content_layers=["relu1_1"], style_layers=["relu1_1"], weights=StyleWeights(1, -1, 1))
 
 
 def test_pyramid():
@@ -99,15 +101,13 @@ def test_painting_takes_the_colours_of_the_style_or_keeps_them(pictures, tmp_pat
     assert read_recipe(painted.run / "recipe.yaml")["style"] == str(style)
 
     def mean_colour(path):
-        return np.asarray(Image.open(path).convert("RGB").resize((64, 64)), dtype=float).mean((0, 1))
+        return decode_image(path).mean((0, 1))
 
     before, wanted = mean_colour(content), mean_colour(style)
     distance = np.abs(before - wanted).max()
     assert np.abs(mean_colour(painted.pictures[0]) - wanted).max() < 0.3 * distance
     assert np.abs(mean_colour(kept.pictures[0]) - before).max() < 0.3 * distance
-    assert not np.array_equal(
-        np.asarray(Image.open(kept.pictures[0])), np.asarray(Image.open(content).resize((64, 64)))
-    )
+    assert not np.array_equal(decode_image(kept.pictures[0]), resized(decode_image(content), long_side=64))
 
 
 def test_a_network_is_trained_interrupted_resumed_and_used(pictures, tmp_path, monkeypatch, capsys):
@@ -139,7 +139,8 @@ def test_a_network_is_trained_interrupted_resumed_and_used(pictures, tmp_path, m
     assert "--width cannot be changed" in capsys.readouterr().err
 
     result = stylize(content, model=whole.run, size=48, out=tmp_path / "used")
-    assert Image.open(result.pictures[0]).size == (48, 48)
+    with Image.open(result.pictures[0]) as painted:
+        assert painted.size == (48, 48)
     many = stylize(folder, model=whole.model, out=tmp_path / "many", content_weight=1.0)
     assert len(many.pictures) == 7
 

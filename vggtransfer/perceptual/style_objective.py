@@ -18,9 +18,9 @@ from vggtransfer.perceptual.trunk import LossTrunk
 class StyleWeights:
     """How much each part of the objective counts; see `StyleObjective`."""
 
-    content: float = 1.0
-    style: float = 100.0
-    smoothness: float = 3.0
+    content: float
+    style: float
+    smoothness: float
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def stylize(
     style_scale: float = 1.0,
     colours: Literal["style", "content", "luminance"] = "style",
     content_weight: float = 1.0,
-    style_weight: float = 100.0,
+    style_weight: float | None = None,
     smoothness_weight: float = 3.0,
     content_layers: str = "relu4_2",
     style_layers: str = "relu1_1,relu2_1,relu3_1,relu4_1,relu5_1",
@@ -87,7 +87,8 @@ def stylize(
             style picture first; `luminance` keeps them by painting in light and shade only (Gatys et al. 2016,
             "Preserving Color in Neural Artistic Style Transfer"). A network learns the colours of the style.
         content_weight: How much the content counts; errors are relative, so that weights mean the same in any network.
-        style_weight: How much the style counts.
+        style_weight: How much the style counts; default: 100 for a picture, 10 to train a network, which otherwise
+            finds it easiest to paint the same pattern over everything.
         smoothness_weight: How much differences between neighbouring pixels count.
         content_layers: Layers whose maps are kept, a comma list; earlier ones keep more detail.
         style_layers: Layers whose Gram matrices are taken from the style, a comma list.
@@ -172,7 +173,7 @@ def _check(recipe: Mapping[str, Any]) -> None:
     if model is None and style is None:
         raise OptionError("missing --style: the picture whose style is wanted")
     for name, (low, high) in _RANGES.items():
-        if not low <= recipe[name] <= high:
+        if recipe[name] is not None and not low <= recipe[name] <= high:
             raise OptionError(f"--{name.replace('_', '-')} {recipe[name]} is not possible: use {low:,} to {high:,}")
 
 
