@@ -150,6 +150,24 @@ COMMANDS = (
         resume=f"{_PERCEPTUAL}.stylize:resume_stylize",
     ),
     Command(
+        "superresolve",
+        f"{_PERCEPTUAL}.superresolve:superresolve",
+        "Train a network that makes pictures larger.",
+        sections={
+            "data": "Pictures and network",
+            "perceptual_weight": "Loss",
+            "epochs": "Optimisation",
+            "precision": "Machine and run",
+        },
+        resume=f"{_PERCEPTUAL}.superresolve:resume_superresolve",
+    ),
+    Command(
+        "superresolve-predict",
+        f"{_PERCEPTUAL}.superresolve_predict:superresolve_predict",
+        "Make pictures larger.",
+        positionals=("paths",),
+    ),
+    Command(
         "inspect", "vggtransfer.encoder.inspection:inspect", "Show a network layer by layer.", positionals=("arch",)
     ),
     Command("weights list", f"{_WEIGHTS}:list_weights", "List the known pretrained weights."),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vggtransfer.encoder.precision import autocast
 from vggtransfer.errors import InputError, OptionError, did_you_mean
+from vggtransfer.features.encoder_choice import load_encoder
 from vggtransfer.perceptual.dists import DISTS
 from vggtransfer.perceptual.feature_loss import FeatureLoss
 from vggtransfer.perceptual.lpips import LPIPS
@@ -147,7 +148,7 @@ def build_measures(
     Args:
         names: Out of `MEASURE_NAMES`.
         net: Architecture of the trunk of lpips and dists.
-        weights: Its weights, as for `VGGEncoder`.
+        weights: Its weights, as for `VGGEncoder`; None are random ones of seed 0.
         heads: Of lpips: `"none"`, `"lpips"`, a file, or `"auto"`: the published ones where they fit, on vgg16.
         dists_heads: Of dists, likewise: `"none"`, `"DISTS_pytorch"`, a file, or `"auto"`.
         compute_type: Of the trunk.
@@ -164,6 +165,7 @@ def build_measures(
             )
     if not names or len(set(names)) < len(names):
         raise OptionError(f"--metric {','.join(names)}: name at least one metric, each once")
+    encoder = load_encoder(net, weights) if {"lpips", "dists"} & set(names) else None
     measures: list[Measure] = []
     for name in names:
         if name == "psnr":
@@ -171,10 +173,11 @@ def build_measures(
         elif name == "ssim":
             measures.append(StructuralSimilarity(resize=resize))
         else:
+            assert encoder is not None
             loss = (
-                LPIPS(net, weights=weights, heads=_chosen_heads(heads, "lpips", net))
+                LPIPS(encoder, heads=_chosen_heads(heads, "lpips", net))
                 if name == "lpips"
-                else DISTS(net, weights=weights, heads=_chosen_heads(dists_heads, "DISTS_pytorch", net))
+                else DISTS(encoder, heads=_chosen_heads(dists_heads, "DISTS_pytorch", net))
             )
             measures.append(PerceptualMeasure(loss, compute_type=compute_type, resize=resize))
     return measures

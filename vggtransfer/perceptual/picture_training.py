@@ -70,7 +70,7 @@ class PictureJob:
     objective: Objective
     train: Dataset[Any]
     validation: Dataset[Any]
-    save_model: Callable[[Any, Path], None]
+    save_model: Callable[[Any, Path], object]
     identity: Mapping[str, str]
 
 
@@ -143,6 +143,10 @@ def _train(  # noqa: PLR0917  (in the order of `train_on_pictures`)
     torch.manual_seed(recipe["seed"])
     job = build(pictures, session)
     run = session.on_main(lambda: resume or create_run_directory(command, recipe["out"]))
+
+    def save(best: Any) -> None:
+        job.save_model(best, run)
+
     fit = Fit(
         job.model,
         encoder=WholeNetwork(),
@@ -152,7 +156,7 @@ def _train(  # noqa: PLR0917  (in the order of `train_on_pictures`)
         options=options,
         session=session,
         run=run,
-        save_model=lambda best: job.save_model(best, run),
+        save_model=save,
         after_epoch=lambda row: _print_epoch(row, options.epochs),
         identity={
             **job.identity,
