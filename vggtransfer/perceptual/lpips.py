@@ -14,9 +14,10 @@ from vggtransfer.errors import OptionError
 from vggtransfer.perceptual.feature_loss import FeatureLoss, Reduction
 from vggtransfer.perceptual.heads import LpipsVersion, load_lpips_heads
 from vggtransfer.perceptual.layer_weights import last_activations
-from vggtransfer.perceptual.precision import LossPrecision, in_float32
+from vggtransfer.perceptual.precision import LossPrecision, compute_types, in_float32
 from vggtransfer.perceptual.stamp import Stamp
 from vggtransfer.perceptual.trunk import build_trunk
+from vggtransfer.perceptual.unit_difference import unit_length, weighted_difference
 
 
 class LPIPS(FeatureLoss):
@@ -72,7 +73,7 @@ class LPIPS(FeatureLoss):
         for name in self.layers:
             channels = trunk.architecture.layer(name).out_channels
             head = torch.ones(channels) if loaded is None else loaded.weights[self.layers.index(name)]
-            self.register_buffer(f"head_{name}", head.view(1, -1, 1, 1), persistent=False)
+            self.register_buffer(f"head_{name}", head, persistent=False)
         self.stamp = Stamp(
             metric="lpips" if loaded is not None else "lpips, uncalibrated",
             version=version,
@@ -95,33 +96,29 @@ class LPIPS(FeatureLoss):
             maps = self._maps(taps, target)
             size = list(x.shape[2:])
             return sum(
-                (F.interpolate(layer, size=size, mode="bilinear", align_corners=False) for layer in maps.values()),
+                (F.interpolate(layer[:, None], size=size, mode="bilinear", align_corners=False) for layer in maps.values()),
                 start=x.new_zeros(()),
             )
 
     def remember(self, taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with in_float32(taps):
-            return {name: unit_length(taps[name].float()) for name in self.layers}
+            return {name: unit_length(taps[name].permute(0, 2, 3, 1)) for name in self.layers}
 
     def compare(self, taps: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with in_float32(taps):
-            return {name: layer.mean(dim=(1, 2, 3)) for name, layer in self._maps(taps, target).items()}
+            return {name: layer.mean(dim=(1, 2)) for name, layer in self._maps(taps, target).items()}
 
     def _maps(self, taps: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What each layer finds at each position, [batch, height, width]."""
+        assert self.trunk is not None
+        types = compute_types(self.trunk.precision, next(iter(taps.values())).device)
         found = {}
         for name in self.layers:
-            head = self.get_buffer(f"head_{name}").to(taps[name].device)
-            difference = unit_length(taps[name].float()) - target[name]
-            found[name] = (head * difference.square()).sum(dim=1, keepdim=True)
+            maps = taps[name].permute(0, 2, 3, 1)
+            head = self.get_buffer(f"head_{name}").to(maps.device)
+            found[name] = weighted_difference(maps, target[name], head, gradient_type=types.gradient)
         return found
 
     def extra_repr(self) -> str:
         return f"{self.stamp}"
 
-
-def unit_length(maps: Tensor) -> Tensor:
-    """Scales the vector of channels at each position to length 1, zero vectors and their gradients stay zero."""
-    squares = maps.square().sum(dim=1, keepdim=True)
-    empty = squares == 0
-    lengths = squares.masked_fill(empty, 1.0).sqrt()
-    return maps / (lengths + 1e-10)

@@ -60,8 +60,8 @@ class WinogradConvolution:
         columns = [_output_transform(products[column::6]) for column in range(6)]
         y = x.new_empty(x.shape[0], 4 * down, 4 * across, products[0].shape[-1])
         for row in range(4):
-            for column, pixels in enumerate(_output_transform([points[row] for points in columns])):
-                y[:, row::4, column::4] = pixels
+            pixels = [y[:, row::4, column::4] for column in range(4)]
+            _output_transform([points[row] for points in columns], out=pixels)
         return y[:, :height, :width]
 
 
@@ -79,13 +79,13 @@ def _input_transform(d: Sequence[Tensor]) -> tuple[Tensor, ...]:
     )
 
 
-def _output_transform(m: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """A^T m: six points to four pixels of a line. Overwrites m."""
+def _output_transform(m: Sequence[Tensor], out: Sequence[Tensor] | None = None) -> Sequence[Tensor]:
+    """A^T m: six points to four pixels of a line, into `out` if given. Overwrites m."""
     one, one_odd = m[1] + m[2], m[1].sub_(m[2])
     two, two_odd = m[3] + m[4], m[3].sub_(m[4])
-    return (
-        m[0].add_(one).add_(two),
-        torch.add(one_odd, two_odd, alpha=2),
-        one.add_(two, alpha=4),
-        one_odd.add_(two_odd, alpha=8).add_(m[5]),
-    )
+    first, second, third, last = (m[0], torch.empty_like(two), one, one_odd) if out is None else out
+    torch.add(m[0].add_(one), two, out=first)
+    torch.add(one_odd, two_odd, alpha=2, out=second)
+    torch.add(one, two, alpha=4, out=third)
+    torch.add(one_odd.add_(two_odd, alpha=8), m[5], out=last)
+    return first, second, third, last
