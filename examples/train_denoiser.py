@@ -13,12 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vggtransfer import LPIPS, PerceptualLoss
 from vggtransfer.data.decode import decode_image
 from vggtransfer.data.picture_files import list_pictures
 from vggtransfer.data.resampling import centre_square
 from vggtransfer.data.synthetic import draw_flower
-from vggtransfer.perceptual.content import PerceptualLoss
-from vggtransfer.perceptual.lpips import LPIPS
 
 FLOWERS = ("daisy", "tulip", "sunflower")
 
