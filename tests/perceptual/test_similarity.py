@@ -74,7 +74,11 @@ def test_folders(folders, tmp_path, capsys):
     a, b = folders
     result = similarity(a, b, out=tmp_path / "out")
     same, spoilt = result.pairs
-    assert same.values == {"lpips-uncalibrated": pytest.approx(0, abs=1e-9), "psnr": math.inf, "ssim": pytest.approx(1.0)}
+    assert same.values == {
+        "lpips-uncalibrated": pytest.approx(0, abs=1e-9),
+        "psnr": math.inf,
+        "ssim": pytest.approx(1.0),
+    }
     assert spoilt.values["lpips-uncalibrated"] > 0.05
     assert math.isclose(
         sum(spoilt.layers["lpips-uncalibrated"].values()), spoilt.values["lpips-uncalibrated"], rel_tol=1e-5
