@@ -53,8 +53,8 @@ def similarity(
             `vgg.pth`; `none` for none; `auto` is `lpips` with vgg16, else `none`.
         dists_heads: Learned weights of dists: `DISTS_pytorch` takes those of the installed package, or a file; `none`
             for none; `auto` is `DISTS_pytorch` with vgg16, else `none`.
-        resize: Bring the short side of every picture to so many pixels first. Default: compare as they are; two
-            pictures of different sizes cannot be compared.
+        resize: Bring the short side of every picture to so many pixels first; for dists its authors use 256. Default:
+            compare as they are; two pictures of different sizes cannot be compared.
         heat_scale: Distance that is shown hottest in the heat maps; default: the largest of each picture.
         precision: Of lpips and dists. `fp32` for values to be published; `auto` uses bfloat16 where the hardware is
             good at it.

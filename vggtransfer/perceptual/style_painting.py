@@ -13,6 +13,7 @@ from vggtransfer.data.decode import decode_image
 from vggtransfer.data.picture_files import list_pictures
 from vggtransfer.encoder.precision import resolve_device
 from vggtransfer.errors import BadImageError, OptionError
+from vggtransfer.features.encoder_choice import load_encoder
 from vggtransfer.perceptual.pictures import as_picture, as_tensor, resized, write_picture
 from vggtransfer.perceptual.style_network import load_style_network
 from vggtransfer.perceptual.style_objective import StyleObjective, StyleWeights
@@ -34,7 +35,8 @@ def style_objective(recipe: Mapping[str, Any]) -> StyleObjective:
     style_weight = recipe["style_weight"]
     if style_weight is None:
         style_weight = _STYLE_WEIGHT if recipe["train"] is None else _STYLE_WEIGHT_OF_NETWORKS
-    trunk = build_trunk(recipe["net"], weights=recipe["weights"], in_channels=3, pooling=recipe["pooling"])
+    encoder = load_encoder(recipe["net"], recipe["weights"])
+    trunk = build_trunk(encoder, weights="default", in_channels=3, pooling=recipe["pooling"])
     return StyleObjective(
         trunk,
         content_layers=[name.strip() for name in recipe["content_layers"].split(",")],
@@ -82,8 +84,8 @@ def paint(recipe: Mapping[str, Any]) -> StylizeResult:
             device=device,
             after_step=after_step,
         )
-    path = write_picture(run / f"{recipe['content'].stem}.png", picture)
     (run / PREVIEW).unlink(missing_ok=True)
+    path = write_picture(run / f"{recipe['content'].stem}.png", picture)
     print(f"wrote {printable(path)}")
     return StylizeResult(run, (path,))
 

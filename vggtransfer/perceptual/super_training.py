@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from vggtransfer.cache import write_atomically
 from vggtransfer.data.resampling import Picture
 from vggtransfer.encoder.precision import resolve_device
+from vggtransfer.features.encoder_choice import load_encoder
 from vggtransfer.perceptual.content import PerceptualLoss
 from vggtransfer.perceptual.measures import Measure as PictureMeasure
 from vggtransfer.perceptual.measures import build_measures
@@ -75,7 +76,7 @@ def train_super(recipe: Mapping[str, Any], *, resume: Path | None) -> Superresol
     if recipe["perceptual_weight"]:
         names = [name.strip() for name in recipe["perceptual_layers"].split(",")]
         layers = {name: 1 / len(names) for name in names}
-        perceptual = PerceptualLoss(layers, distance="l1", net=recipe["net"], weights=recipe["weights"])
+        perceptual = PerceptualLoss(layers, distance="l1", net=load_encoder(recipe["net"], recipe["weights"]))
         assert perceptual.trunk is not None
         digest = perceptual.trunk.digest
     validation: list[ReducedPictures] = []

@@ -63,6 +63,10 @@ def superresolve(
     2016, section 3.2). Pixels alone give the best PSNR and soft pictures; the more the maps count, the sharper and the
     less exact.
 
+    At its end it compares the network with bicubic enlarging on the validation squares, by psnr, ssim and uncalibrated
+    lpips through the small network of the package. Where training looked through that one too, lpips is no independent
+    judge.
+
     Args:
         data: Folder of photographs, and folders below it.
         factor: 2 or 4.
