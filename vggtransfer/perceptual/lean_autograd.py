@@ -53,13 +53,17 @@ def _backward(ctx: Any, gradients: list[Tensor | None]) -> Tensor | None:
         if name in ctx.layers:
             gradient = gradients.pop()
             if gradient is not None:
-                gradient = gradient.to(ctx.gradient_type).contiguous()
-                total = gradient if total is None else total.add_(gradient)
+                # The first is copied, because steps overwrite it.
+                total = _own(gradient, ctx.gradient_type) if total is None else total.add_(gradient)
         kept: Saved = tuple(saved[len(saved) - count :])
         del saved[len(saved) - count :]
         if total is not None:
             total = step.backward(total, kept)
     return total
+
+
+def _own(gradient: Tensor, kind: torch.dtype) -> Tensor:
+    return gradient.to(kind, copy=True, memory_format=torch.contiguous_format)
 
 
 class _NotTwice(torch.autograd.Function):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vggtransfer.perceptual.bits import masked, pack
+from vggtransfer.perceptual.bits import mask_, pack
 from vggtransfer.perceptual.convolution import FrozenConvolution
 
 Saved = tuple[Tensor, ...]
@@ -29,7 +29,7 @@ class Step(Protocol):
         """Returns the result and what `backward` needs."""
 
     def backward(self, gradient: Tensor, saved: Saved) -> Tensor:
-        """Returns the gradient with respect to x, in the type of `gradient`, which stays as it is."""
+        """Returns the gradient with respect to x, in the type of `gradient`, which may be overwritten."""
 
 
 class ConvolutionStep:
@@ -46,7 +46,7 @@ class ConvolutionStep:
         return y, (pack(y),) if self._convolution.relu else ()
 
     def backward(self, gradient: Tensor, saved: Saved) -> Tensor:
-        return self._convolution.backward(masked(gradient, saved[0]) if saved else gradient)
+        return self._convolution.backward(mask_(gradient, saved[0]) if saved else gradient)
 
 
 class ReluStep:
@@ -60,7 +60,7 @@ class ReluStep:
         return y, (pack(y),)
 
     def backward(self, gradient: Tensor, saved: Saved) -> Tensor:
-        return masked(gradient, saved[0])
+        return mask_(gradient, saved[0])
 
 
 class ScaleStep:
@@ -81,7 +81,7 @@ class ScaleStep:
         return self.forward(x), ()
 
     def backward(self, gradient: Tensor, saved: Saved) -> Tensor:
-        return gradient * self._scale.to(gradient)
+        return gradient.mul_(self._scale.to(gradient))
 
 
 class MaxPoolStep:
@@ -102,12 +102,12 @@ class MaxPoolStep:
         right_wins, bottom_wins, size = saved
         batch, height, width, channels = gradient.shape
         rows = gradient.new_empty(batch, 2 * height, width, channels)
-        torch.sub(gradient, _into(rows[:, 1::2], masked(gradient, bottom_wins)), out=rows[:, 0::2])
+        _split(gradient, bottom_wins, rows[:, 0::2], rows[:, 1::2])
         full_height, full_width = size.tolist()
-        full = gradient.new_zeros if (full_height % 2 or full_width % 2) else gradient.new_empty
-        result = full(batch, full_height, full_width, channels)
+        cropped = full_height % 2 or full_width % 2
+        result = (gradient.new_zeros if cropped else gradient.new_empty)(batch, full_height, full_width, channels)
         inner = result[:, : 2 * height, : 2 * width]
-        torch.sub(rows, _into(inner[:, :, 1::2], masked(rows, right_wins)), out=inner[:, :, 0::2])
+        _split(rows, right_wins, inner[:, :, 0::2], inner[:, :, 1::2])
         return result
 
 
@@ -176,5 +176,7 @@ def _size(x: Tensor) -> Tensor:
     return torch.tensor(x.shape[1:3])
 
 
-def _into(place: Tensor, values: Tensor) -> Tensor:
-    return place.copy_(values)
+def _split(gradient: Tensor, bits: Tensor, first: Tensor, second: Tensor) -> None:
+    """Hands each value to `second` where its bit is 1, else to `first`, and 0 to the other. Overwrites gradient."""
+    second.copy_(mask_(gradient.clone(), bits))
+    torch.sub(gradient, second, out=first)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _EPSILON = 1e-10  # of the published implementation
+_PIECE = 2**18  # values at once on a CPU: what lies between the steps stays in its cache
 
 
 def unit_length(maps: Tensor) -> Tensor:
@@ -41,19 +42,18 @@ class _WeightedDifference(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, maps: Tensor, target: Tensor, weight: Tensor, gradient_type: torch.dtype
     ) -> Tensor:
-        x = maps.float()
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        inverse = (length + _EPSILON).reciprocal_()
-        difference = (x * inverse).sub_(target)
-        weighted = difference * weight
-        result = difference.mul_(weighted).sum(dim=-1)
-        if ctx.needs_input_grad[0]:
-            # With u = x / (|x| + e) and s = 2 weight (u - v): dx = s / (|x| + e) - x (x . s) / (|x| (|x| + e)^2),
-            # and 0 where x is.
-            along = torch.mul(x, weighted, out=difference).sum(dim=-1, keepdim=True)
-            weighted.addcmul_(x, along.mul_(inverse).div_(length.clamp_min(_EPSILON)), value=-1)
-            weighted.mul_(inverse.mul_(2).masked_fill_(length == 0, 0.0))
-            ctx.save_for_backward(weighted.to(gradient_type))
+        result = maps.new_empty(maps.shape[:3], dtype=torch.float32)
+        gradient = torch.empty_like(maps, dtype=gradient_type) if ctx.needs_input_grad[0] else None
+        rows = max(1, _PIECE // maps[0, 0].numel()) if maps.device.type == "cpu" else maps.shape[1]
+        for picture in range(maps.shape[0]):
+            for top in range(0, maps.shape[1], rows):
+                here = (picture, slice(top, top + rows))
+                there = (min(picture, target.shape[0] - 1), slice(top, top + rows))
+                result[here], part = _compare(maps[here].float(), target[there], weight, wants=gradient is not None)
+                if gradient is not None:
+                    gradient[here] = part
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
         ctx.maps_type = maps.dtype
         return result
 
@@ -62,3 +62,21 @@ class _WeightedDifference(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (per_position,) = ctx.saved_tensors
         return (per_position * gradient.to(per_position.dtype)[..., None]).to(ctx.maps_type), None, None, None
+
+
+def _compare(x: Tensor, target: Tensor, weight: Tensor, *, wants: bool) -> tuple[Tensor, Tensor]:
+    """The weighted distance at each position, [..., 1] less than x, and its gradient if that is wanted.
+
+    With u = x / (|x| + e) and s = weight (u - target): the distance is s . (u - target), and its gradient
+    2 s / (|x| + e) - 2 x (x . s) / (|x| (|x| + e)^2), and 0 where x is.
+    """
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    inverse = (length + _EPSILON).reciprocal_()
+    difference = (x * inverse).sub_(target)
+    weighted = difference * weight
+    distance = difference.mul_(weighted).sum(dim=-1)
+    if wants:
+        along = torch.mul(x, weighted, out=difference).sum(dim=-1, keepdim=True)
+        weighted.addcmul_(x, along.mul_(inverse).div_(length.clamp_min(_EPSILON)), value=-1)
+        weighted.mul_(inverse.mul_(2).masked_fill_(length == 0, 0.0))
+    return distance, weighted

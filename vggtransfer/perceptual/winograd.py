@@ -62,7 +62,7 @@ class WinogradConvolution:
         for row in range(4):
             pixels = [y[:, row::4, column::4] for column in range(4)]
             _output_transform([points[row] for points in columns], out=pixels)
-        return y[:, :height, :width]
+        return y[:, :height, :width].contiguous()
 
 
 def _input_transform(d: Sequence[Tensor]) -> tuple[Tensor, ...]:
