@@ -95,8 +95,9 @@ def train_on_pictures(
     fixed: Sequence[str],
     may_be_files: Sequence[str],
     build: Callable[[TrainingPictures, Session], PictureJob],
-) -> tuple[Path, Progress]:
-    """Runs a complete recipe; returns the run directory and what was reached.
+    conclude: Callable[[Path, Progress, torch.device], None],
+) -> Path:
+    """Runs a complete recipe; returns the run directory.
 
     Args:
         command: Its name.
@@ -106,6 +107,7 @@ def train_on_pictures(
         fixed: Options that a checkpoint must have in common with the recipe that resumes it.
         may_be_files: See `write_recipe`.
         build: Makes the job for these pictures; called with the seed set.
+        conclude: Called in the main process with the run directory, what was reached, and the device.
 
     Raises:
         VGGTransferError: The recipe or the pictures cannot be used.
@@ -115,12 +117,12 @@ def train_on_pictures(
     devices = [session.device] if session.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices):  # training reseeds; the caller's own random numbers go on undisturbed
-            finished = _train(command, recipe, folder, session, resume, fixed, may_be_files, build)
+            run = _train(command, recipe, folder, session, resume, fixed, may_be_files, build, conclude)
     except TrainingInterrupted:
         session.close()
         raise
     session.close()
-    return finished
+    return run
 
 
 def _train(  # noqa: PLR0917  (in the order of `train_on_pictures`)
@@ -132,7 +134,8 @@ def _train(  # noqa: PLR0917  (in the order of `train_on_pictures`)
     fixed: Sequence[str],
     may_be_files: Sequence[str],
     build: Callable[[TrainingPictures, Session], PictureJob],
-) -> tuple[Path, Progress]:
+    conclude: Callable[[Path, Progress, torch.device], None],
+) -> Path:
     options = _fit_options(recipe, session)
     pictures = session.on_main(
         lambda: load_training_pictures(
@@ -184,8 +187,10 @@ def _train(  # noqa: PLR0917  (in the order of `train_on_pictures`)
             flush=True,
         )
     progress = fit.run()
+    if session.is_main:
+        conclude(run, progress, session.device)
     session.wait()
-    return run, progress
+    return run
 
 
 def _fit_options(recipe: Mapping[str, Any], session: Session) -> FitOptions:

@@ -30,7 +30,7 @@ from vggtransfer.perceptual.style_painting import PREVIEW, style_objective
 from vggtransfer.perceptual.stylize import MAY_CHANGE, StylizeResult
 from vggtransfer.perceptual.training_pictures import TrainingPictures, fingerprint
 from vggtransfer.printable import printable
-from vggtransfer.training.contract import Measure
+from vggtransfer.training.contract import Measure, Progress
 from vggtransfer.training.session import Session
 
 _PREVIEWS = 4
@@ -99,7 +99,7 @@ def train_style(recipe: Mapping[str, Any], *, resume: Path | None) -> StylizeRes
             },
         )
 
-    run, progress = train_on_pictures(
+    run = train_on_pictures(
         "stylize",
         recipe,
         recipe["train"],
@@ -107,10 +107,14 @@ def train_style(recipe: Mapping[str, Any], *, resume: Path | None) -> StylizeRes
         fixed=[name for name in recipe if name not in _FREE],
         may_be_files=("weights",),
         build=build,
+        conclude=_conclude,
     )
+    return StylizeResult(run, (run / PREVIEW,), run / MODEL_FILE)
+
+
+def _conclude(run: Path, progress: Progress, _device: torch.device) -> None:
     print(
         f"best validation loss {progress.best_loss:.4f} in epoch {progress.best_epoch + 1}\n"
         f"wrote {printable(run)}/: {MODEL_FILE}, {PREVIEW}, metrics.csv, recipe.yaml\nnext:\n"
         f"  vggtransfer stylize --model {printable(run)} --content PICTURES"
     )
-    return StylizeResult(run, (run / PREVIEW,), run / MODEL_FILE)

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from vggtransfer.cache import write_atomically
 from vggtransfer.data.resampling import Picture
-from vggtransfer.encoder.precision import resolve_device
 from vggtransfer.features.encoder_choice import load_encoder
 from vggtransfer.perceptual.content import PerceptualLoss
 from vggtransfer.perceptual.measures import Measure as PictureMeasure
@@ -34,10 +33,11 @@ from vggtransfer.perceptual.superresolve import MAY_CHANGE, SuperresolveResult
 from vggtransfer.perceptual.training_pictures import TrainingPictures
 from vggtransfer.printable import printable
 from vggtransfer.report.console import plain_table, print_table
-from vggtransfer.training.contract import Measure
+from vggtransfer.training.contract import Measure, Progress
 from vggtransfer.training.session import Session
 
 PREVIEW = "preview.png"
+SCORES = "scores.json"
 _PREVIEWS = 4
 _FREE = {*MAY_CHANGE, "out", "on_bad_image", "weights"}
 
@@ -94,7 +94,15 @@ def train_super(recipe: Mapping[str, Any], *, resume: Path | None) -> Superresol
             identity={"the weights of the loss": digest},
         )
 
-    run, progress = train_on_pictures(
+    def conclude(run: Path, progress: Progress, device: torch.device) -> None:
+        _compare(run, validation[0], device=device)
+        print(
+            f"best validation loss {progress.best_loss:.4f} in epoch {progress.best_epoch + 1}\n"
+            f"wrote {printable(run)}/: {MODEL_FILE}, {SCORES}, {PREVIEW}, metrics.csv, recipe.yaml\nnext:\n"
+            f"  vggtransfer superresolve-predict --model {printable(run)} PICTURES..."
+        )
+
+    run = train_on_pictures(
         "superresolve",
         recipe,
         recipe["data"],
@@ -102,17 +110,13 @@ def train_super(recipe: Mapping[str, Any], *, resume: Path | None) -> Superresol
         fixed=[name for name in recipe if name not in _FREE],
         may_be_files=("weights",),
         build=build,
+        conclude=conclude,
     )
-    scores = _conclude(run, validation[0], device=resolve_device(recipe["device"]))
-    print(
-        f"best validation loss {progress.best_loss:.4f} in epoch {progress.best_epoch + 1}\n"
-        f"wrote {printable(run)}/: {MODEL_FILE}, scores.json, {PREVIEW}, metrics.csv, recipe.yaml\nnext:\n"
-        f"  vggtransfer superresolve-predict --model {printable(run)} PICTURES..."
-    )
+    scores = json.loads((run / SCORES).read_text(encoding="utf-8"))["scores"]
     return SuperresolveResult(run, run / MODEL_FILE, scores)
 
 
-def _conclude(run: Path, validation: ReducedPictures, *, device: torch.device) -> dict[str, dict[str, float]]:
+def _compare(run: Path, validation: ReducedPictures, *, device: torch.device) -> None:
     """Compares the best network with bicubic enlarging on the validation squares; writes and prints it."""
     model = load_super_network(run).to(device)
     measures = build_measures(
@@ -145,14 +149,13 @@ def _conclude(run: Path, validation: ReducedPictures, *, device: torch.device) -
     }
     write_picture(run / PREVIEW, np.concatenate(rows))
     content = {"pictures": len(validation), "scores": scores, "stamps": [dict(one.stamp) for one in measures]}
-    with write_atomically(run / "scores.json") as temporary:
+    with write_atomically(run / SCORES) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     metrics = [one.name for one in measures]
     table = plain_table(f"{len(validation)} validation pictures", *metrics, numbers=tuple(metrics))
     for name, by_metric in scores.items():
         table.add_row(name, *(f"{by_metric[metric]:.4f}" for metric in metrics))
     print_table(table)
-    return scores
 
 
 def _measure(values: dict[str, list[float]], measures: list[PictureMeasure], picture: Tensor, target: Tensor) -> None:
