@@ -13,7 +13,7 @@ from vggtransfer.perceptual.steps import Saved, Step
 
 
 class LeanTrunk(torch.autograd.Function):
-    """From normalised pictures to taps, [batch, height, width, channels] each.
+    """From normalised pictures to taps, [batch, height, width, channels] each, in the type of their gradient.
 
     The gradient is the one torch would compute. It cannot be differentiated again; trying to is a `TrainingError`.
     """
@@ -30,7 +30,7 @@ class LeanTrunk(torch.autograd.Function):
             saved += kept
             counts.append(len(kept))
             if name in layers:
-                taps.append(x)
+                taps.append(x.to(gradient_type))
         ctx.save_for_backward(*saved)
         ctx.counts, ctx.steps, ctx.layers, ctx.gradient_type = counts, steps, layers, gradient_type
         ctx.set_materialize_grads(False)

@@ -14,7 +14,7 @@ from vggtransfer.errors import OptionError
 from vggtransfer.perceptual.feature_loss import FeatureLoss, Reduction
 from vggtransfer.perceptual.heads import LpipsVersion, load_lpips_heads
 from vggtransfer.perceptual.layer_weights import last_activations
-from vggtransfer.perceptual.precision import LossPrecision, compute_types, in_float32
+from vggtransfer.perceptual.precision import LossPrecision, in_float32
 from vggtransfer.perceptual.stamp import Stamp
 from vggtransfer.perceptual.trunk import build_trunk
 from vggtransfer.perceptual.unit_difference import unit_length, weighted_difference
@@ -96,7 +96,10 @@ class LPIPS(FeatureLoss):
             maps = self._maps(taps, target)
             size = list(x.shape[2:])
             return sum(
-                (F.interpolate(layer[:, None], size=size, mode="bilinear", align_corners=False) for layer in maps.values()),
+                (
+                    F.interpolate(layer[:, None], size=size, mode="bilinear", align_corners=False)
+                    for layer in maps.values()
+                ),
                 start=x.new_zeros(()),
             )
 
@@ -110,15 +113,12 @@ class LPIPS(FeatureLoss):
 
     def _maps(self, taps: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What each layer finds at each position, [batch, height, width]."""
-        assert self.trunk is not None
-        types = compute_types(self.trunk.precision, next(iter(taps.values())).device)
         found = {}
         for name in self.layers:
             maps = taps[name].permute(0, 2, 3, 1)
             head = self.get_buffer(f"head_{name}").to(maps.device)
-            found[name] = weighted_difference(maps, target[name], head, gradient_type=types.gradient)
+            found[name] = weighted_difference(maps, target[name], head)
         return found
 
     def extra_repr(self) -> str:
         return f"{self.stamp}"
-

@@ -20,7 +20,7 @@ class ComputeTypes:
 
     Attributes:
         pictures: Forward pass of pictures that a gradient is to reach.
-        gradient: Backward pass.
+        gradient: Backward pass, and the maps that losses are given of these pictures.
         target: Forward pass of pictures that no gradient is to reach.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,49 +20,52 @@ def unit_length(maps: Tensor) -> Tensor:
     return maps / (lengths + _EPSILON)
 
 
-def weighted_difference(maps: Tensor, target: Tensor, weight: Tensor, *, gradient_type: torch.dtype) -> Tensor:
+def weighted_difference(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Weighted squared distance between unit vectors at each position: Zhang et al. 2018, equation 1, before the mean.
 
     Args:
         maps: [batch, height, width, channels].
         target: `unit_length` of the target's maps.
         weight: [channels], float32.
-        gradient_type: In which the gradient is kept.
 
     Returns:
         float32 [batch, height, width].
     """
     if torch.is_grad_enabled() and target.requires_grad:
         return ((unit_length(maps) - target).square() * weight).sum(dim=-1)
-    result: Tensor = _WeightedDifference.apply(maps, target, weight, gradient_type)
+    result: Tensor = _WeightedDifference.apply(maps, target, weight)
     return result
 
 
 class _WeightedDifference(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, maps: Tensor, target: Tensor, weight: Tensor, gradient_type: torch.dtype
-    ) -> Tensor:
+    def forward(ctx: Any, maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
         result = maps.new_empty(maps.shape[:3], dtype=torch.float32)
-        gradient = torch.empty_like(maps, dtype=gradient_type) if ctx.needs_input_grad[0] else None
-        rows = max(1, _PIECE // maps[0, 0].numel()) if maps.device.type == "cpu" else maps.shape[1]
-        for picture in range(maps.shape[0]):
-            for top in range(0, maps.shape[1], rows):
-                here = (picture, slice(top, top + rows))
-                there = (min(picture, target.shape[0] - 1), slice(top, top + rows))
-                result[here], part = _compare(maps[here].float(), target[there], weight, wants=gradient is not None)
-                if gradient is not None:
-                    gradient[here] = part
+        gradient = torch.empty_like(maps) if ctx.needs_input_grad[0] else None
+        for here in _pieces(maps):
+            there = (min(here[0], target.shape[0] - 1), here[1])
+            result[here], part = _compare(maps[here].float(), target[there], weight, wants=gradient is not None)
+            if gradient is not None:
+                gradient[here] = part
         if gradient is not None:
             ctx.save_for_backward(gradient)
-        ctx.maps_type = maps.dtype
         return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (per_position,) = ctx.saved_tensors
-        return (per_position * gradient.to(per_position.dtype)[..., None]).to(ctx.maps_type), None, None, None
+        result = torch.empty_like(per_position)
+        for here in _pieces(result):
+            result[here] = per_position[here].float().mul_(gradient[here][..., None])
+        return result, None, None
+
+
+def _pieces(maps: Tensor) -> Iterator[tuple[int, slice]]:
+    """Picture and rows of each piece."""
+    height = maps.shape[1]
+    rows = max(1, _PIECE // maps[0, 0].numel()) if maps.device.type == "cpu" else height
+    return ((picture, slice(top, top + rows)) for picture in range(maps.shape[0]) for top in range(0, height, rows))
 
 
 def _compare(x: Tensor, target: Tensor, weight: Tensor, *, wants: bool) -> tuple[Tensor, Tensor]:

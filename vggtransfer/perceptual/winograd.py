@@ -28,7 +28,7 @@ _FILTER = {
     2: ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
 }
 
-_CACHE_BYTES = 12 * 2**20  # of input at once: the points are some four times as many
+_CACHE_BYTES = 4 * 2**20  # of input at once: the points are some four times as many
 
 
 class WinogradConvolution:
@@ -47,7 +47,9 @@ class WinogradConvolution:
         points = torch.einsum("ik,ockl,jl->ijoc", filters, weight.double(), filters).to(weight.dtype).flatten(0, 1)
         # The transform of the output brings a value at the second point of the second row to all pixels unchanged.
         constant = self._points + 1
-        self._products = [PackedLinear(point, bias if number == constant else None) for number, point in enumerate(points)]
+        self._products = [
+            PackedLinear(point, bias if number == constant else None) for number, point in enumerate(points)
+        ]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns [batch, height, width, out] of maps [batch, height, width, in] in the type of the weight."""
@@ -55,50 +57,50 @@ class WinogradConvolution:
         down, across = -(-height // self._side), -(-width // self._side)
         y = x.new_empty(batch, self._side * down, self._side * across, self._channels)
         at_once = max(1, _CACHE_BYTES // (x[0].numel() * x.element_size()))
-        for part, result in zip(x.split(at_once), y.split(at_once), strict=True):
+        for part, result in zip(x.split(at_once), y.split(at_once), strict=True):  # type: ignore[no-untyped-call]
             self._convolve(part, result, down, across)
         return y[:, :height, :width].contiguous()
 
     def _convolve(self, x: Tensor, y: Tensor, down: int, across: int) -> None:
-        side, height, width = self._side, *x.shape[1:3]
+        side, count = self._side, self._points
+        batch, height, width, channels = x.shape
         padded = F.pad(x, (0, 0, 1, 1 + side * across - width, 1, 1 + side * down - height))
-        # Tiles that overlap the next by 2 pixels.
-        lines = [padded[:, row : row + side * (down - 1) + 1 : side] for row in range(self._points)]
-        points = [
-            point
-            for row in _input_transform(lines)
-            for point in _input_transform(
-                [row[:, :, column : column + side * (across - 1) + 1 : side] for column in range(self._points)]
-            )
-        ]
-        products = [product(point) for product, point in zip(self._products, points, strict=True)]
-        columns = []
-        for column in range(self._points):
-            line = products[column :: self._points]
-            columns.append([torch.empty_like(line[0]) for _ in range(side)])
-            _output_transform(line, out=columns[-1])
-        for row in range(side):
-            pixels = [y[:, row::side, column::side] for column in range(side)]
-            _output_transform([column[row] for column in columns], out=pixels)
+        # Tiles overlap the next by 2 pixels. Columns of all rows are transformed together, to spare calls.
+        rows = x.new_empty(count, batch, down, padded.shape[2], channels)
+        _input_transform([padded[:, row : row + side * (down - 1) + 1 : side] for row in range(count)], out=rows)
+        points = x.new_empty(count, count, batch * down * across, channels)
+        _input_transform(
+            [rows[..., column : column + side * (across - 1) + 1 : side, :] for column in range(count)],
+            out=points.view(count, count, batch, down, across, channels).transpose(0, 1),
+        )
+        del rows
+        products = [product(point) for product, point in zip(self._products, points.flatten(0, 1), strict=True)]
+        lines = x.new_empty(count, batch, down, side, across, self._channels)
+        for column, line in enumerate(lines):
+            parts = [part.view(batch, down, across, -1) for part in products[column::count]]
+            _output_transform(parts, out=line.unbind(2))
+        _output_transform(lines, out=y.view(batch, down, side, across, side, self._channels).unbind(4))
 
 
-def _input_transform(d: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _input_transform(d: Sequence[Tensor], *, out: Tensor) -> None:
     """B^T d: the pixels of a line to as many points."""
     if len(d) == 4:
-        return d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]
+        torch.sub(d[0], d[2], out=out[0])
+        torch.add(d[1], d[2], out=out[1])
+        torch.sub(d[2], d[1], out=out[2])
+        torch.sub(d[1], d[3], out=out[3])
+        return
+    torch.sub(d[4], d[2], alpha=5, out=out[0]).add_(d[0], alpha=4)
     even, odd = torch.sub(d[4], d[2], alpha=4), torch.sub(d[3], d[1], alpha=4)
-    near, far = d[4] - d[2], d[3] - d[1]
-    return (
-        torch.sub(d[4], d[2], alpha=5).add_(d[0], alpha=4),
-        even + odd,
-        even.sub_(odd),
-        torch.add(near, far, alpha=2),
-        near.sub_(far, alpha=2),
-        torch.sub(d[5], d[3], alpha=5).add_(d[1], alpha=4),
-    )
+    torch.add(even, odd, out=out[1])
+    torch.sub(even, odd, out=out[2])
+    near, far = torch.sub(d[4], d[2], out=even), torch.sub(d[3], d[1], out=odd)
+    torch.add(near, far, alpha=2, out=out[3])
+    torch.sub(near, far, alpha=2, out=out[4])
+    torch.sub(d[5], d[3], alpha=5, out=out[5]).add_(d[1], alpha=4)
 
 
-def _output_transform(m: Sequence[Tensor], *, out: Sequence[Tensor]) -> None:
+def _output_transform(m: Sequence[Tensor] | Tensor, *, out: Sequence[Tensor]) -> None:
     """A^T m: the points of a line to 2 fewer pixels. Overwrites m."""
     one, one_odd = m[1] + m[2], m[1].sub_(m[2])
     if len(m) == 4:
