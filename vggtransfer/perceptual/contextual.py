@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from vggtransfer.perceptual.precision import LossPrecision, in_float32
 from vggtransfer.perceptual.trunk import build_trunk
 
 _EPSILON = 1e-5  # of equation 2
+MECHREZ_LAYERS = {"relu3_2": 1.0, "relu4_2": 1.0}
 
 
 class ContextualLoss(FeatureLoss):
@@ -88,7 +89,7 @@ class ContextualLoss(FeatureLoss):
                 if self.spatial_weight is None:
                     found[name] = weight * self._contextual(rows, columns)
                 else:
-                    found[name] = weight * self._bilateral(rows, columns, places(x), places(y))
+                    found[name] = weight * self._bilateral(rows, columns, places(x), places(y), self.spatial_weight)
         return found
 
     def extra_repr(self) -> str:
@@ -100,15 +101,17 @@ class ContextualLoss(FeatureLoss):
             relative = distances / (distances.amin(dim=2, keepdim=True) + _EPSILON)
             return torch.softmax((1 - relative) / self.bandwidth, dim=2).amax(dim=1)
 
-        best = [_recomputed(best_of, part, columns) for part in rows.split(self.rows, dim=1)]
+        best = [_recomputed(best_of, part, columns) for part in torch.split(rows, self.rows, dim=1)]
         return -torch.stack(best).amax(dim=0).mean(dim=1).log()
 
-    def _bilateral(self, rows: Tensor, columns: Tensor, row_places: Tensor, column_places: Tensor) -> Tensor:
+    def _bilateral(
+        self, rows: Tensor, columns: Tensor, row_places: Tensor, column_places: Tensor, spatial_weight: float
+    ) -> Tensor:
         def nearest(part: Tensor, columns: Tensor, part_places: Tensor) -> Tensor:
             distances = (1 - part @ columns).clamp_min(0)
-            return (distances + self.spatial_weight * torch.cdist(part_places, column_places)).amin(dim=2)
+            return (distances + spatial_weight * torch.cdist(part_places, column_places)).amin(dim=2)
 
-        parts = zip(rows.split(self.rows, dim=1), row_places.split(self.rows), strict=True)
+        parts = zip(torch.split(rows, self.rows, dim=1), torch.split(row_places, self.rows), strict=True)
         return torch.cat([_recomputed(nearest, part, columns, near) for part, near in parts], dim=1).mean(dim=1)
 
 
@@ -119,6 +122,6 @@ def places(maps: Tensor) -> Tensor:
     return torch.cartesian_prod(*axes)
 
 
-def _recomputed(function: object, *tensors: Tensor) -> Tensor:
+def _recomputed(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     result: Tensor = checkpoint(function, *tensors, use_reentrant=False)
     return result

@@ -21,11 +21,11 @@ _C = 1e-6  # c1 and c2 of equations 6 and 7, as published
 
 
 class DISTS(FeatureLoss):
-    """Deep Image Structure and Texture Similarity (Ding et al. 2020, equations 3 to 8), as a distance: 0 for equal pictures.
+    """Deep Image Structure and Texture Similarity (Ding et al. 2020, equations 3 to 8), as a distance.
 
     For each channel of the picture itself and of the last activation of each block, on a VGG whose poolings are L2
-    poolings: the similarity of the means over all positions (texture) and of the structures (covariance over variances),
-    weighed by alpha and beta. The distance is 1 minus the weighted sum.
+    poolings: the similarity of the means over all positions (texture) and of the structures (covariance over
+    variances), weighed by alpha and beta. The distance is 1 minus the weighted sum: 0 for equal pictures.
 
     The authors compare pictures whose shorter side is 256 pixels: bring larger ones to that size before (piq does it by
     itself, without saying so).
@@ -99,7 +99,12 @@ class DISTS(FeatureLoss):
 
 
 def similarities(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Texture and structure similarity of maps [batch, channels, height, width]: equations 6 and 7, [batch, channels]."""
+    """Similarity of texture and of structure, equations 6 and 7, [batch, channels] each.
+
+    Args:
+        x: Maps [batch, channels, height, width].
+        y: Maps to compare them with.
+    """
     x_mean, y_mean = x.mean(dim=(2, 3)), y.mean(dim=(2, 3))
     x_centred, y_centred = x - x_mean[:, :, None, None], y - y_mean[:, :, None, None]
     x_variance, y_variance = x_centred.square().mean(dim=(2, 3)), y_centred.square().mean(dim=(2, 3))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from vggtransfer.encoder.checkpoint_files import read_checkpoint
 from vggtransfer.encoder.trunk_files import weights_digest
-from vggtransfer.errors import OptionError, WeightsError
+from vggtransfer.errors import WeightsError
 
 LpipsVersion = Literal["0.1", "0.0"]
 
@@ -25,11 +27,12 @@ _LPIPS_CHANNELS = {
     "alexnet": (64, 192, 384, 256, 256),
     "squeezenet": (64, 128, 256, 384, 384, 512, 512),
 }
-# `weights_digest` of the published VGG16 heads as `_as_tensors` names them; both versions have the same shapes.
+# `weights_digest` of the published VGG16 heads, in float32, as lin0 to lin4; both versions have the same shapes.
 _LPIPS_VERSIONS = {
-    "V01": "0.1",
-    "V00": "0.0",
+    "bf598b1fc9487885d476a635311f13b351a4ac71626e247d6c75daa595f74307": "0.1",
+    "d5b2aab2b9824933286ca90804065f6c3a4c39d785965c3f473c0e7cd2a16aad": "0.0",
 }
+_LPIPS_KEY = re.compile(r"lin\d+\.")
 _DISTS_CHANNELS = (3, 64, 128, 256, 512, 512)
 
 
@@ -88,22 +91,20 @@ def load_dists_weights(heads: str | Path) -> Heads:
         )
     parts = [tensors[name].float().flatten() for name in ("alpha", "beta")]
     digest = weights_digest({"alpha": parts[0], "beta": parts[1]})
-    return Heads(tuple(part for both in parts for part in both.split(_DISTS_CHANNELS)), str(path), digest)
+    return Heads(tuple(part for both in parts for part in torch.split(both, list(_DISTS_CHANNELS))), str(path), digest)
 
 
-def _kind(tensors: dict[str, Tensor]) -> str:
+def _kind(tensors: Mapping[str, Tensor]) -> str:
     shapes = [tuple(tensor.shape) for tensor in tensors.values()]
-    per_channel = all(len(shape) == 4 and shape[0] == shape[2] == shape[3] == 1 for shape in shapes)
     if tensors.keys() == {"alpha", "beta"}:
         total = sum(_DISTS_CHANNELS)
         if all(tensor.numel() == total for tensor in tensors.values()):
             return "DISTS weights"
         return f"a file with alpha and beta of another size than DISTS' {total}"
-    if per_channel:
-        for net, channels in _LPIPS_CHANNELS.items():
-            if tuple(shape[1] for shape in shapes) == channels:
-                return f"LPIPS heads of {net}"
-        return f"a set of LPIPS heads for layers of {[shape[1] for shape in shapes]} channels"
+    if all(len(shape) == 4 and shape[0] == shape[2] == shape[3] == 1 for shape in shapes):
+        found = tuple(shape[1] for shape in shapes)
+        nets = [net for net, channels in _LPIPS_CHANNELS.items() if channels == found]
+        return f"LPIPS heads of {nets[0]}" if nets else f"a set of heads for layers of {list(found)} channels"
     if any(len(shape) == 4 and shape[2] > 1 for shape in shapes):
         return "the weights of a network, a backbone (they go to weights=)"
     return f"a file with {', '.join(list(tensors)[:3])}, none of which belongs to LPIPS or DISTS"
@@ -114,24 +115,21 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     if (listed := _listed(path)) is not None:
         return {f"lin{position}": tensor for position, tensor in enumerate(listed)}
     tensors = read_checkpoint(path).tensors
-    # The published files hold each head twice, as `lin0` and `lins.0`, or once under either name.
-    return {
-        name: tensors[name] for name in sorted(tensors) if not (name.startswith("lins.") and "lin0" in str(tensors))
-    }
+    # A whole `lpips.LPIPS` saved has its heads under this name, again as `lins`, and the backbone.
+    heads = {name: tensors[name] for name in sorted(tensors) if _LPIPS_KEY.match(name)}
+    return heads or tensors
 
 
 def _listed(path: Path) -> Sequence[Tensor] | None:
-    """piq's file of LPIPS heads is a bare list of tensors."""
+    """The tensors of a file that is a bare list of them, as piq's LPIPS heads are."""
     if not zipfile.is_zipfile(path):
         return None
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), suppress(Exception):  # whatever is wrong with it, `read_checkpoint` says so
         warnings.simplefilter("ignore")
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # whatever is wrong with it, `read_checkpoint` says so
-            return None
-    is_list = isinstance(content, list | tuple) and all(isinstance(item, Tensor) for item in content)
-    return list(content) if is_list and content else None
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(content, list | tuple) and content and all(isinstance(item, Tensor) for item in content):
+            return content
+    return None
 
 
 def _lpips_file(version: LpipsVersion) -> Path:

@@ -19,7 +19,7 @@ class LeanTrunk(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, steps: Sequence[tuple[str, Step]], layers: frozenset[str], gradient_type: torch.dtype
     ) -> tuple[Tensor, ...]:
         taps: list[Tensor] = []
@@ -70,7 +70,7 @@ class _NotTwice(torch.autograd.Function):
     """Passes a gradient on, whose own gradient nobody can have."""
 
     @staticmethod
-    def forward(_ctx: Any, result: Tensor, *_gradients: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(_ctx: Any, result: Tensor, *_gradients: Tensor) -> Tensor:
         return result.clone()
 
     @staticmethod

@@ -90,7 +90,7 @@ class LPIPS(FeatureLoss):
         return super().forward(x, y)
 
     def distance_map(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Returns where pictures differ, [batch, 1, height, width]: each layer's map enlarged bilinearly, and summed."""
+        """Returns where pictures differ, [batch, 1, height, width]: each layer's map enlarged bilinearly, summed."""
         (taps, target), *_ = self._pass.inputs(x, y)
         with in_float32(taps):
             maps = self._maps(taps, target)

@@ -12,7 +12,20 @@ from torch.nn import functional as F
 
 def has_onednn() -> bool:
     """Whether this build of torch can."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    """Returns x @ y.T in float32.
+
+    Args:
+        x: [rows, depth].
+        y: [columns, depth].
+    """
+    if x.device.type != "cpu" or not has_onednn():
+        return x @ y.T
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
+    return result
 
 
 class PackedLinear:

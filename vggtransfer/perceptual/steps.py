@@ -80,7 +80,7 @@ class ScaleStep:
     def saving(self, x: Tensor) -> tuple[Tensor, Saved]:
         return self.forward(x), ()
 
-    def backward(self, gradient: Tensor, saved: Saved) -> Tensor:
+    def backward(self, gradient: Tensor, saved: Saved) -> Tensor:  # noqa: ARG002
         return gradient.mul_(self._scale.to(gradient))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
 from vggtransfer.errors import OptionError, did_you_mean
 from vggtransfer.perceptual.feature_loss import FeatureLoss
 from vggtransfer.perceptual.shared_pass import SharedPass
+from vggtransfer.perceptual.trunk import FrozenWeights, LossTrunk
 
 
 class PerceptualSuite(nn.Module):
@@ -97,7 +98,10 @@ class PerceptualSuite(nn.Module):
 
 
 def _share_trunks(losses: Sequence[FeatureLoss]) -> None:
-    seen = {}
+    """Leaves one copy of equal weights, and one trunk of those that compute the same."""
+    weights: dict[str, FrozenWeights] = {}
+    trunks: dict[Hashable, LossTrunk] = {}
     for loss in losses:
         if loss.trunk is not None:
-            loss.trunk = seen.setdefault(loss.trunk.identity, loss.trunk)
+            loss.trunk.weights = weights.setdefault(loss.trunk.digest, loss.trunk.weights)
+            loss.trunk = trunks.setdefault(loss.trunk.identity, loss.trunk)

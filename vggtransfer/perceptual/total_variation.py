@@ -14,7 +14,7 @@ from vggtransfer.perceptual.trunk import PICTURES
 
 
 class TotalVariation(FeatureLoss):
-    """Total variation, anisotropic (Rudin et al. 1992; Mahendran & Vedaldi 2015, equation 6): smooth pictures have less.
+    """Total variation, anisotropic: smooth pictures have less (Rudin et al. 1992; Johnson et al. 2016, section 3.2).
 
     The sum over horizontal and vertical neighbours of |d| for `"l1"` or d^2 for `"l2"`, divided by the number of values
     of a picture, so that it does not depend on the size. It looks at `x` alone: `loss(x)`; a target is ignored.
@@ -38,9 +38,8 @@ class TotalVariation(FeatureLoss):
     def compare(self, taps: Mapping[str, Tensor], _target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with in_float32(taps):
             x = taps[PICTURES].float()
-            differences = (x.diff(dim=3), x.diff(dim=2))
-            sizes = [d.abs() if self.distance == "l1" else d.square() for d in differences]
-            return {PICTURES: sum(size.sum(dim=(1, 2, 3)) for size in sizes) / x[0].numel()}
+            across, down = (d.abs() if self.distance == "l1" else d.square() for d in (x.diff(dim=3), x.diff(dim=2)))
+            return {PICTURES: (across.sum(dim=(1, 2, 3)) + down.sum(dim=(1, 2, 3))) / x[0].numel()}
 
     def extra_repr(self) -> str:
         return f"distance={self.distance!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -74,11 +74,9 @@ class FrozenWeights:
                     self._convolutions[start, name] = FrozenConvolution(module.weight, module.bias, relu=module.relu)
                 return ConvolutionStep(self._convolutions[start, name])
             case nn.MaxPool2d():
-                return {
-                    "max": MaxPoolStep,
-                    "average": AveragePoolStep,
-                    "hanning": lambda: RecomputedStep(hanning_pooling),
-                }[pooling]()
+                if pooling == "hanning":
+                    return RecomputedStep(hanning_pooling)
+                return MaxPoolStep() if pooling == "max" else AveragePoolStep()
             case nn.ReLU():
                 return ReluStep()
             case nn.BatchNorm2d():
@@ -129,7 +127,7 @@ class LossTrunk:
         return self.weights.digest
 
     @property
-    def identity(self) -> tuple[object, ...]:
+    def identity(self) -> Hashable:
         """What two trunks share that give equal maps."""
         return self.digest, self.pooling, self.precision, *self._mean.tolist(), *self._std.tolist()
 
@@ -143,7 +141,7 @@ class LossTrunk:
         """What pictures must be to reach the deepest of some layers."""
         return max((self._shapes[name] for name in layers), key=lambda shape: shape.minimum)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def taps(self, pictures: Tensor, layers: Iterable[str]) -> Taps:
         """Returns the named maps [batch, channels, height / stride, width / stride] of pictures in [0, 1].
 

@@ -1,4 +1,4 @@
-"""LPIPS at one layer, as one operation of autograd: its gradient is finished in the forward pass and kept, nothing else."""
+"""LPIPS at one layer as one operation of autograd: it computes its gradient at once and keeps only that."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def weighted_difference(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 class _WeightedDifference(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         result = maps.new_empty(maps.shape[:3], dtype=torch.float32)
         gradient = torch.empty_like(maps) if ctx.needs_input_grad[0] else None
         for here in _pieces(maps):
