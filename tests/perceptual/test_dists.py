@@ -18,7 +18,7 @@ Pair = tuple[Tensor, Tensor]
 
 @pytest.fixture
 def peers(torchvision_features: nn.Sequential, monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """The authors' implementation and torchmetrics', with our random trunk and the published alpha and beta; piq's too."""
+    """The authors' implementation and torchmetrics', and what piq's needs, on our trunk, with the published weights."""
 
     class Features:
         def __init__(self) -> None:

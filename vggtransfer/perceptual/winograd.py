@@ -1,9 +1,9 @@
 """Winograd's minimal convolutions: a quarter of the multiplications in float32, four ninths in bfloat16.
 
 Lavin & Gray 2016, section 4.1: F(4x4, 3x3) in float32, with an error of some 3e-6 of the result's size against 1e-6 of
-the direct sum; F(2x2, 3x3) in bfloat16, where the larger tiles would lose 3 %, with 0.6 % against 0.3 %. oneDNN has no such
-kernels for x86; measured in one thread with AVX-512, 256 channels at 56x56: float32 7.2 ms against 14.6, bfloat16 5.7
-against 7.6.
+the direct sum; F(2x2, 3x3) in bfloat16, where the larger tiles would lose 3 %, with 0.6 % against 0.3 %. oneDNN has no
+such kernels for x86. Measured in one thread with AVX-512, 256 channels at 56x56: float32 7.2 ms against 14.6, bfloat16
+5.7 against 7.6.
 """
 
 from __future__ import annotations
