@@ -26,20 +26,21 @@ from vggtransfer.training.run_directory import create_run_directory, write_envir
 
 PREVIEW = "preview.png"
 _SMALLEST_FOR_NETWORK = 16
-# Chosen by eye with the weights in this package.
-_STYLE_WEIGHT, _STYLE_WEIGHT_OF_NETWORKS = 100.0, 10.0
+# Content layers and style weight, chosen by eye with the weights in this package.
+_FOR_PICTURES = ("relu4_2", 100.0)
+_FOR_NETWORKS = ("relu3_2", 5.0)
 
 
 def style_objective(recipe: Mapping[str, Any]) -> StyleObjective:
     """The objective that a recipe of `stylize` means, without a style yet."""
-    style_weight = recipe["style_weight"]
-    if style_weight is None:
-        style_weight = _STYLE_WEIGHT if recipe["train"] is None else _STYLE_WEIGHT_OF_NETWORKS
+    default_layers, default_weight = _FOR_PICTURES if recipe["train"] is None else _FOR_NETWORKS
+    content_layers = recipe["content_layers"] or default_layers
+    style_weight = default_weight if recipe["style_weight"] is None else recipe["style_weight"]
     encoder = load_encoder(recipe["net"], recipe["weights"])
     trunk = build_trunk(encoder, weights="default", in_channels=3, pooling=recipe["pooling"])
     return StyleObjective(
         trunk,
-        content_layers=[name.strip() for name in recipe["content_layers"].split(",")],
+        content_layers=[name.strip() for name in content_layers.split(",")],
         style_layers=[name.strip() for name in recipe["style_layers"].split(",")],
         weights=StyleWeights(recipe["content_weight"], style_weight, recipe["smoothness_weight"]),
     )

@@ -45,7 +45,7 @@ def stylize(
     content_weight: float = 1.0,
     style_weight: float | None = None,
     smoothness_weight: float = 3.0,
-    content_layers: str = "relu4_2",
+    content_layers: str | None = None,
     style_layers: str = "relu1_1,relu2_1,relu3_1,relu4_1,relu5_1",
     net: ArchitectureName = "vgg16_bn_x0_25",
     weights: str = "default",
@@ -87,10 +87,11 @@ def stylize(
             style picture first; `luminance` keeps them by painting in light and shade only (Gatys et al. 2016,
             "Preserving Color in Neural Artistic Style Transfer"). A network learns the colours of the style.
         content_weight: How much the content counts; errors are relative, so that weights mean the same in any network.
-        style_weight: How much the style counts; default: 100 for a picture, 10 to train a network, which otherwise
-            finds it easiest to paint the same pattern over everything.
+        style_weight: How much the style counts; default: 100 for a picture, 5 to train a network, which otherwise finds
+            it easiest to paint the same pattern over everything.
         smoothness_weight: How much differences between neighbouring pixels count.
-        content_layers: Layers whose maps are kept, a comma list; earlier ones keep more detail.
+        content_layers: Layers whose maps are kept, a comma list; earlier ones keep more detail. Default: `relu4_2`,
+            to train a network `relu3_2`.
         style_layers: Layers whose Gram matrices are taken from the style, a comma list.
         net: Network to look through. The small one comes with the package; `vgg16` and `vgg19` are downloaded.
         weights: Its weights: `default`, `torchvision`, `timm`, `embedded`, or a file or run directory.
