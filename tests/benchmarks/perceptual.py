@@ -1,9 +1,9 @@
 """Losses against lpips and piq on the same random weights: python tests/benchmarks/perceptual.py [NAME ...]
 
 Prints one table, as speed.py does. Each arm computes a loss of one photograph, blurred and noisy, against the
-photograph at 224 pixels, and its gradient with respect to the pixels. Weights are He's normal initialisation, which keeps
-the size of maps from layer to layer, as training does; torchvision's default would let them fade. Pictures come from
-$VGGTRANSFER_DATA, else ../shared/data.
+photograph at 224 pixels, and its gradient with respect to the pixels. Weights are He's normal initialisation, which
+keeps the size of maps from layer to layer, as training does; torchvision's default would let them fade. Pictures come
+from $VGGTRANSFER_DATA, else ../shared/data.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ class FeatureLoss(nn.Module):
 
     `loss(x, y)` compares; `loss.set_target(y)` followed by `loss(x)` does the same and computes what there is to know
     of `y` only once. A target without `requires_grad` that is handed over again, the same tensor unchanged, is
-    recognised, so `loss(x, y)` in a loop is as fast. Gradients reach `x`, and `y` where it requires them.
+    recognised, so `loss(x, y)` in a loop is as fast; only do not write to it behind torch's back, through `.data` or
+    numpy. Gradients reach `x`, and `y` where it requires them.
 
     Args:
         layers: Taps looked at. The pictures themselves are the tap `"pictures"`.

@@ -113,7 +113,10 @@ def check_pictures_for(losses: Sequence[FeatureLoss], pictures: Tensor, *, name:
 
 
 class RecentTarget:
-    """What was computed of the last target, as long as that tensor lives and is not written to."""
+    """What was computed of the last target, as long as that tensor lives and is not written to.
+
+    Writing past autograd's count of versions, through `.data` or numpy, goes unnoticed.
+    """
 
     def __init__(self) -> None:
         self.forget()
@@ -121,14 +124,13 @@ class RecentTarget:
     def forget(self, _gone: object = None) -> None:
         """Lets go of everything."""
         self._tensor: weakref.ref[Tensor] | None = None
-        self._version = -1
+        self._state: tuple[object, ...] = ()
         self._targets: list[Target] | None = None
 
     def find(self, y: Tensor) -> list[Target] | None:
         """Returns what was kept of this very tensor, None if it is another one or was written to."""
-        if self._tensor is None or self._tensor() is not y or _version(y) != self._version:
-            return None
-        return self._targets
+        same = self._tensor is not None and self._tensor() is y and _state(y) == self._state
+        return self._targets if same else None
 
     def keep(self, y: Tensor, targets: list[Target]) -> None:
         """Keeps this until another target comes or the tensor dies."""
@@ -136,7 +138,7 @@ class RecentTarget:
         if y.is_inference():  # counts no versions, so nobody can tell whether it was written to
             return
         self._tensor = weakref.ref(y, self.forget)
-        self._version = _version(y)
+        self._state = _state(y)
         self._targets = targets
 
     def __deepcopy__(self, _memo: object) -> RecentTarget:
@@ -146,5 +148,8 @@ class RecentTarget:
         return RecentTarget, ()
 
 
-def _version(y: Tensor) -> int:
-    return -1 if y.is_inference() else y._version
+def _state(y: Tensor) -> tuple[object, ...]:
+    """Changes when y is written to, or when its maps would be computed in another type."""
+    kind = y.device.type
+    version = None if y.is_inference() else y._version
+    return version, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
