@@ -13,6 +13,9 @@ _GATHER = 0x0102040810204080
 # One byte copied to all eight, and the bit that each copy is to show.
 _COPY = 0x0101010101010101
 _PICK = 0x8040201008040201 - 2**64
+# Brings any bit of a byte to its highest, which is then looked at alone.
+_CARRY = 0x7F7F7F7F7F7F7F7F
+_HIGHEST = 0x8080808080808080 - 2**64
 
 _PIECE = 2**19
 
@@ -46,9 +49,14 @@ def mask_(values: Tensor, bits: Tensor) -> Tensor:
     for start in range(0, flat.numel(), step):
         part = flat[start : start + step]
         spread = bits[start // 8 : (start + step) // 8].to(torch.int64).mul_(_COPY).bitwise_and_(_PICK)
-        flags = spread.view(torch.uint8)[: part.numel()].to(part.dtype)
-        # The values where flags > 0.
-        torch.ops.aten.threshold_backward.grad_input(part, flags, 0, grad_input=part)
+        if part.itemsize == 2:
+            # All 16 bits or none; floats of 16 bits are slow to multiply on CPUs.
+            signs = spread.add_(_CARRY).bitwise_and_(_HIGHEST).view(torch.int8)[: part.numel()]
+            part.view(torch.int16).bitwise_and_(signs.to(torch.int16).__irshift__(7))
+        else:
+            flags = spread.view(torch.uint8)[: part.numel()].to(part.dtype)
+            # The values where flags > 0.
+            torch.ops.aten.threshold_backward.grad_input(part, flags, 0, grad_input=part)
     return values
 
 
