@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from vggtransfer.training.interruption import TrainingInterrupted
 from vggtransfer.training.loop import Fit
 from vggtransfer.training.run_directory import create_run_directory, write_environment, write_recipe, write_rows
 from vggtransfer.training.schedule import Stage
-from vggtransfer.training.session import Session
+from vggtransfer.training.session import DeviceName, Session
 
 MODEL_FILE = "model.safetensors"
 
@@ -113,84 +114,75 @@ def train_on_pictures(
         VGGTransferError: The recipe or the pictures cannot be used.
         TrainingInterrupted: Ctrl-C or SIGTERM; the state has been saved.
     """
-    session = Session(recipe["device"])
+    with _session(recipe["device"]) as session:
+        options = _fit_options(recipe, session)
+        pictures = session.on_main(
+            lambda: load_training_pictures(
+                folder, val_fraction=recipe["val_fraction"], seed=recipe["seed"], on_bad_image=recipe["on_bad_image"]
+            )
+        )
+        state = load_checkpoint(resume) if resume is not None and find_checkpoint(resume) else None
+        torch.manual_seed(recipe["seed"])
+        job = build(pictures, session)
+        run = session.on_main(lambda: resume or create_run_directory(command, recipe["out"]))
+
+        def save(best: Any) -> None:
+            job.save_model(best, run)
+
+        fit = Fit(
+            job.model,
+            encoder=WholeNetwork(),
+            objective=job.objective,
+            train=job.train,
+            validation=job.validation,
+            options=options,
+            session=session,
+            run=run,
+            save_model=save,
+            after_epoch=lambda row: _print_epoch(row, options.epochs),
+            identity={
+                **job.identity,
+                "the set of pictures": fingerprint(pictures.rows()),
+                "the recipe": fingerprint({name: recipe[name] for name in fixed}),
+            },
+            command=command,
+        )
+        if state is not None:
+            fit.resume(state)
+        if session.is_main:
+            for place in (run, run / "checkpoint"):
+                remove_leftovers(place)
+            write_recipe(command, run, recipe, may_be_files=may_be_files)
+            if pictures.bad:
+                write_bad_pictures(run / "bad_images.csv", pictures.bad)
+            write_rows(run / "pictures.csv", pictures.rows())
+            write_environment(run, device=session.device, processes=session.processes)
+            parameters = sum(parameter.numel() for parameter in job.model.parameters())
+            unreadable = f"; {len(pictures.bad)} unreadable, listed in bad_images.csv" if pictures.bad else ""
+            print(
+                f"{len(pictures.train)} training and {len(pictures.validation)} validation pictures{unreadable}\n"
+                f"{parameters:,} parameters; {session.processes} x {session.device.type}, "
+                f"{str(options.precision).removeprefix('torch.')}; writing to {printable(run)}",
+                flush=True,
+            )
+        progress = fit.run()
+        if session.is_main:
+            conclude(run, progress, session.device)
+        session.wait()
+        return run
+
+
+@contextmanager
+def _session(device: DeviceName) -> Iterator[Session]:
+    session = Session(device)
     devices = [session.device] if session.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices):  # training reseeds; the caller's own random numbers go on undisturbed
-            run = _train(command, recipe, folder, session, resume, fixed, may_be_files, build, conclude)
+            yield session
     except TrainingInterrupted:
         session.close()
         raise
     session.close()
-    return run
-
-
-def _train(  # noqa: PLR0917  (in the order of `train_on_pictures`)
-    command: str,
-    recipe: Mapping[str, Any],
-    folder: Path,
-    session: Session,
-    resume: Path | None,
-    fixed: Sequence[str],
-    may_be_files: Sequence[str],
-    build: Callable[[TrainingPictures, Session], PictureJob],
-    conclude: Callable[[Path, Progress, torch.device], None],
-) -> Path:
-    options = _fit_options(recipe, session)
-    pictures = session.on_main(
-        lambda: load_training_pictures(
-            folder, val_fraction=recipe["val_fraction"], seed=recipe["seed"], on_bad_image=recipe["on_bad_image"]
-        )
-    )
-    state = load_checkpoint(resume) if resume is not None and find_checkpoint(resume) else None
-    torch.manual_seed(recipe["seed"])
-    job = build(pictures, session)
-    run = session.on_main(lambda: resume or create_run_directory(command, recipe["out"]))
-
-    def save(best: Any) -> None:
-        job.save_model(best, run)
-
-    fit = Fit(
-        job.model,
-        encoder=WholeNetwork(),
-        objective=job.objective,
-        train=job.train,
-        validation=job.validation,
-        options=options,
-        session=session,
-        run=run,
-        save_model=save,
-        after_epoch=lambda row: _print_epoch(row, options.epochs),
-        identity={
-            **job.identity,
-            "the set of pictures": fingerprint(pictures.rows()),
-            "the recipe": fingerprint({name: recipe[name] for name in fixed}),
-        },
-        command=command,
-    )
-    if state is not None:
-        fit.resume(state)
-    if session.is_main:
-        for place in (run, run / "checkpoint"):
-            remove_leftovers(place)
-        write_recipe(command, run, recipe, may_be_files=may_be_files)
-        if pictures.bad:
-            write_bad_pictures(run / "bad_images.csv", pictures.bad)
-        write_rows(run / "pictures.csv", pictures.rows())
-        write_environment(run, device=session.device, processes=session.processes)
-        parameters = sum(parameter.numel() for parameter in job.model.parameters())
-        unreadable = f"; {len(pictures.bad)} unreadable, listed in bad_images.csv" if pictures.bad else ""
-        print(
-            f"{len(pictures.train)} training and {len(pictures.validation)} validation pictures{unreadable}\n"
-            f"{parameters:,} parameters; {session.processes} x {session.device.type}, "
-            f"{str(options.precision).removeprefix('torch.')}; writing to {printable(run)}",
-            flush=True,
-        )
-    progress = fit.run()
-    if session.is_main:
-        conclude(run, progress, session.device)
-    session.wait()
-    return run
 
 
 def _fit_options(recipe: Mapping[str, Any], session: Session) -> FitOptions:
