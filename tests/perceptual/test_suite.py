@@ -95,6 +95,18 @@ def test_a_target_is_computed_once_as_long_as_it_is_the_same(small: VGGEncoder, 
     assert runs.count == 2
 
 
+def test_a_target_remembered_in_inference_mode_serves_training(small: VGGEncoder, pair: Pair) -> None:
+    suite = PerceptualSuite([ContextualLoss(net=small), PerceptualLoss(net=small), StyleLoss(net=small)])
+    with torch.inference_mode():
+        suite.set_target(pair[1])
+        expected = suite(pair[0])
+    x = pair[0].clone().requires_grad_()
+    value = suite(x)
+    value.backward()
+    torch.testing.assert_close(value, expected)
+    assert x.grad.norm() > 0
+
+
 def test_losses_may_have_different_targets(small: VGGEncoder, pair: Pair) -> None:
     suite = PerceptualSuite(
         {"content": PerceptualLoss(net=small), "style": StyleLoss(net=small), "tv": TotalVariation()}

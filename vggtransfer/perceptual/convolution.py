@@ -57,6 +57,7 @@ class FrozenConvolution:
             x.device.type == "cpu"
             and self.weight.shape[2] == 3
             and sum(self.weight.shape[:2]) >= _WINOGRAD_CHANNELS.get(x.dtype, math.inf)
+            and not (x.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported())  # faster than any transform
             and x.shape[0] * x.shape[1] * x.shape[2] >= _WINOGRAD_PIXELS
         )
 
@@ -65,7 +66,7 @@ class FrozenConvolution:
         bias = None if self.bias is None else self.bias.to(x.device, x.dtype)
         padding, relu = weight.shape[2] // 2, self.relu
         if fast:
-            convolution = WinogradConvolution(weight, bias)
+            convolution = WinogradConvolution(self.weight, self.bias, compute_type=x.dtype)
             return lambda x: F.relu_(convolution(x)) if relu else convolution(x)
         if x.device.type == "cpu":
             packed = PackedConvolution(weight, bias, padding=padding, relu=relu)

@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def has_onednn() -> bool:
-    """Whether this build of torch can."""
-    return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+def has_onednn(kind: torch.dtype) -> bool:
+    """Whether this build of torch can, in a type, on this CPU."""
+    if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return False
+    return kind == torch.float32 or (kind == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def product(x: Tensor, y: Tensor) -> Tensor:
@@ -22,7 +24,7 @@ def product(x: Tensor, y: Tensor) -> Tensor:
         x: [rows, depth].
         y: [columns, depth].
     """
-    if x.device.type != "cpu" or not has_onednn():
+    if x.device.type != "cpu" or not has_onednn(x.dtype):
         return x @ y.T
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
     return result
@@ -38,7 +40,7 @@ class PackedLinear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         weight = weight.contiguous()
-        self._packed = has_onednn()
+        self._packed = has_onednn(weight.dtype)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self._packed else weight
         self._bias = bias
 
@@ -62,7 +64,7 @@ class PackedConvolution:
     def __init__(self, weight: Tensor, bias: Tensor | None, *, padding: int, relu: bool) -> None:
         weight = weight.contiguous(memory_format=torch.channels_last)
         self._padding, self._relu, self._bias = padding, relu, bias
-        self._packed = has_onednn()
+        self._packed = has_onednn(weight.dtype)
         if self._packed:
             weight = torch.ops.mkldnn._reorder_convolution_weight(weight, [padding] * 2, [1, 1], [1, 1], 1, None)
         self._weight = weight

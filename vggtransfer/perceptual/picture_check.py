@@ -22,6 +22,7 @@ def check_pictures(pictures: Tensor, *, name: str, shape: InputShape, values: bo
     Raises:
         InputError: It is not what it must be; says what it looks like and what to do.
     """
+    pictures = pictures.detach()
     if pictures.dim() == 4 and pictures.shape[1] != shape.channels:
         remedy = (
             f"build the loss with in_channels={pictures.shape[1]}, or repeat the channel: {name}.expand(-1, 3, -1, -1)"

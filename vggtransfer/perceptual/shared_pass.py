@@ -59,7 +59,7 @@ class SharedPass:
         chosen = range(len(self._losses)) if positions is None else list(positions)
         losses = [self._losses[position] for position in chosen]
         check_pictures_for(losses, y, name="the target", values=True)
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             taps = self._taps(y, losses)
             for position, loss, maps in zip(chosen, losses, taps, strict=True):
                 self._fixed[position] = (loss.remember(maps), y.shape)
@@ -82,7 +82,8 @@ class SharedPass:
         found = self._recent.find(y)
         if found is None:
             self._check(y, "y", self._losses)
-            with torch.no_grad():
+            # Maps made in inference mode could not be compared with those of pictures that train.
+            with torch.inference_mode(False), torch.no_grad():
                 taps = self._taps(y, self._losses)
                 found = [loss.remember(maps) for loss, maps in zip(self._losses, taps, strict=True)]
             self._recent.keep(y, found)

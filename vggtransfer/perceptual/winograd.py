@@ -33,27 +33,29 @@ _CACHE_BYTES = 4 * 2**20  # of input at once: the points are some four times as 
 
 
 class WinogradConvolution:
-    """A 3x3 convolution with padding 1 and stride 1, for maps [batch, height, width, channels].
+    """A 3x3 convolution with padding 1 and stride 1 on the CPU, for maps [batch, height, width, channels].
 
     Args:
-        weight: [out, in, 3, 3], float32 or bfloat16.
+        weight: [out, in, 3, 3], float32.
         bias: [out], or None.
+        compute_type: float32 or bfloat16.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._side = 4 if weight.dtype == torch.float32 else 2
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, compute_type: torch.dtype) -> None:
+        self._side = 4 if compute_type == torch.float32 else 2
         self._points = self._side + 2
         self._channels = weight.shape[0]
         filters = torch.tensor(_FILTER[self._side], dtype=torch.float64)
-        points = torch.einsum("ik,ockl,jl->ijoc", filters, weight.double(), filters).to(weight.dtype).flatten(0, 1)
+        points = torch.einsum("ik,ockl,jl->ijoc", filters, weight.double(), filters).to(compute_type).flatten(0, 1)
         # The transform of the output brings a value at the second point of the second row to all pixels unchanged.
         constant = self._points + 1
+        offset = None if bias is None else bias.to(compute_type)
         self._products = [
-            PackedLinear(point, bias if number == constant else None) for number, point in enumerate(points)
+            PackedLinear(point, offset if number == constant else None) for number, point in enumerate(points)
         ]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Returns [batch, height, width, out] of maps [batch, height, width, in] in the type of the weight."""
+        """Returns [batch, height, width, out] of maps [batch, height, width, in] in the compute type."""
         batch, height, width, _ = x.shape
         down, across = -(-height // self._side), -(-width // self._side)
         y = x.new_empty(batch, self._side * down, self._side * across, self._channels)
