@@ -58,31 +58,39 @@ class WinogradConvolution:
         """Returns [batch, height, width, out] of maps [batch, height, width, in] in the compute type."""
         batch, height, width, _ = x.shape
         down, across = -(-height // self._side), -(-width // self._side)
-        y = x.new_empty(batch, self._side * down, self._side * across, self._channels)
-        at_once = max(1, _CACHE_BYTES // (x[0].numel() * x.element_size()))
-        for part, result in zip(x.split(at_once), y.split(at_once), strict=True):  # type: ignore[no-untyped-call]
-            self._convolve(part, result, down, across)
+        side = self._side
+        y = x.new_empty(batch, side * down, side * across, self._channels)
+        padded = F.pad(x, (0, 0, 1, 1 + side * across - width, 1, 1 + side * down - height))
+        line_bytes = side * padded[0, 0].numel() * x.element_size()  # of a line of tiles
+        lines = max(1, _CACHE_BYTES // line_bytes)
+        pictures = max(1, lines // down)
+        for first in range(0, batch, pictures):
+            some = slice(first, first + pictures)
+            for top in range(0, down, lines):
+                bottom = min(top + lines, down)
+                part = padded[some, side * top : side * bottom + 2]
+                self._convolve(part, y[some, side * top : side * bottom], bottom - top, across)
         return y[:, :height, :width].contiguous()
 
-    def _convolve(self, x: Tensor, y: Tensor, down: int, across: int) -> None:
+    def _convolve(self, padded: Tensor, y: Tensor, down: int, across: int) -> None:
+        """Fills y with the results of so many tiles."""
         side, count = self._side, self._points
-        batch, height, width, channels = x.shape
-        padded = F.pad(x, (0, 0, 1, 1 + side * across - width, 1, 1 + side * down - height))
+        batch, _, width, channels = padded.shape
         # Tiles overlap the next by 2 pixels. Columns of all rows are transformed together, to spare calls.
-        rows = x.new_empty(count, batch, down, padded.shape[2], channels)
+        rows = padded.new_empty(count, batch, down, width, channels)
         _input_transform([padded[:, row : row + side * (down - 1) + 1 : side] for row in range(count)], out=rows)
-        points = x.new_empty(count, count, batch * down * across, channels)
+        points = padded.new_empty(count, count, batch * down * across, channels)
         _input_transform(
             [rows[..., column : column + side * (across - 1) + 1 : side, :] for column in range(count)],
             out=points.view(count, count, batch, down, across, channels).transpose(0, 1),
         )
         del rows
         products = [product(point) for product, point in zip(self._products, points.flatten(0, 1), strict=True)]
-        lines = x.new_empty(count, batch, down, side, across, self._channels)
+        lines = padded.new_empty(count, batch, down, side, across, self._channels)
         for column, line in enumerate(lines):
             parts = [part.view(batch, down, across, -1) for part in products[column::count]]
             _output_transform(parts, out=line.unbind(2))
-        _output_transform(lines, out=y.view(batch, down, side, across, side, self._channels).unbind(4))
+        _output_transform(lines, out=y.unflatten(2, (across, side)).unflatten(1, (down, side)).unbind(4))
 
 
 def _input_transform(d: Sequence[Tensor], *, out: Tensor) -> None:
