@@ -90,7 +90,7 @@ class WinogradConvolution:
         for column, line in enumerate(lines):
             parts = [part.view(batch, down, across, -1) for part in products[column::count]]
             _output_transform(parts, out=line.unbind(2))
-        _output_transform(lines, out=y.unflatten(2, (across, side)).unflatten(1, (down, side)).unbind(4))
+        _output_transform(lines, out=y.view(batch, down, side, across, side, -1).unbind(4))
 
 
 def _input_transform(d: Sequence[Tensor], *, out: Tensor) -> None:
