@@ -77,6 +77,25 @@ def test_faster_rcnn(tmp_path, monkeypatch):
     assert "boxes found: [" in printed
 
 
+def test_train_denoiser(tmp_path, monkeypatch):
+    printed = run(
+        "train_denoiser.py",
+        "--pictures",
+        "12",
+        "--size",
+        "32",
+        "--steps",
+        "4",
+        folder=tmp_path,
+        monkeypatch=monkeypatch,
+    )
+    figures = re.findall(r"PSNR ([0-9.]+) dB, LPIPS \(lpips, uncalibrated\) ([0-9.]+)", printed)
+    assert len(figures) == 2
+    assert figures[0] != figures[1]
+    with Image.open(tmp_path / "denoised.png") as rows:
+        assert rows.size == (4 * 32, 4 * 32)
+
+
 def test_every_example_has_a_test():
     tested = Path(__file__).read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in tested] == []

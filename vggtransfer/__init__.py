@@ -27,6 +27,25 @@ if TYPE_CHECKING:
     from vggtransfer.features.feature_set import FeatureSet as FeatureSet
     from vggtransfer.features.feature_set import load_features as load_features
     from vggtransfer.features.transformer import VGGFeatures as VGGFeatures
+    from vggtransfer.perceptual.content import PerceptualLoss as PerceptualLoss
+    from vggtransfer.perceptual.contextual import ContextualLoss as ContextualLoss
+    from vggtransfer.perceptual.distortion_ranking import DistortionRanking as DistortionRanking
+    from vggtransfer.perceptual.distortion_ranking import rank_distortions as rank_distortions
+    from vggtransfer.perceptual.dists import DISTS as DISTS
+    from vggtransfer.perceptual.lpips import LPIPS as LPIPS
+    from vggtransfer.perceptual.measure_evaluation import MeasureEvaluation as MeasureEvaluation
+    from vggtransfer.perceptual.measure_evaluation import evaluate_measures as evaluate_measures
+    from vggtransfer.perceptual.similarity import similarity as similarity
+    from vggtransfer.perceptual.similarity_result import SimilarityResult as SimilarityResult
+    from vggtransfer.perceptual.style import StyleLoss as StyleLoss
+    from vggtransfer.perceptual.stylize import StylizeResult as StylizeResult
+    from vggtransfer.perceptual.stylize import stylize as stylize
+    from vggtransfer.perceptual.suite import PerceptualSuite as PerceptualSuite
+    from vggtransfer.perceptual.superresolve import SuperresolveResult as SuperresolveResult
+    from vggtransfer.perceptual.superresolve import superresolve as superresolve
+    from vggtransfer.perceptual.superresolve_predict import EnlargementResult as EnlargementResult
+    from vggtransfer.perceptual.superresolve_predict import superresolve_predict as superresolve_predict
+    from vggtransfer.perceptual.total_variation import TotalVariation as TotalVariation
     from vggtransfer.segmentation.deeplab import VGGDeepLab as VGGDeepLab
     from vggtransfer.segmentation.evaluation import SegmentEvaluationResult as SegmentEvaluationResult
     from vggtransfer.segmentation.evaluation import segment_evaluate as segment_evaluate
@@ -42,15 +61,28 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ComparisonResult": "comparison.command",
+    "ContextualLoss": "perceptual.contextual",
+    "DISTS": "perceptual.dists",
+    "DistortionRanking": "perceptual.distortion_ranking",
+    "EnlargementResult": "perceptual.superresolve_predict",
     "EvaluationResult": "classification.evaluation",
     "ExplanationResult": "classification.explanation",
     "ExtractionResult": "features.extract",
     "FeatureSet": "features.feature_set",
     "FinetuneResult": "classification.recipe",
+    "LPIPS": "perceptual.lpips",
+    "MeasureEvaluation": "perceptual.measure_evaluation",
+    "PerceptualLoss": "perceptual.content",
+    "PerceptualSuite": "perceptual.suite",
     "PredictionResult": "classification.prediction",
     "SegmentEvaluationResult": "segmentation.evaluation",
     "SegmentPredictionResult": "segmentation.prediction",
     "SegmentResult": "segmentation.run",
+    "SimilarityResult": "perceptual.similarity_result",
+    "StyleLoss": "perceptual.style",
+    "StylizeResult": "perceptual.stylize",
+    "SuperresolveResult": "perceptual.superresolve",
+    "TotalVariation": "perceptual.total_variation",
     "VGGClassifier": "classification.model",
     "VGGDeepLab": "segmentation.deeplab",
     "VGGEncoder": "encoder.vgg",
@@ -60,6 +92,7 @@ _HOME = {
     "VGGUNet": "segmentation.unet",
     "compare": "comparison.command",
     "evaluate": "classification.evaluation",
+    "evaluate_measures": "perceptual.measure_evaluation",
     "explain": "classification.explanation",
     "extract": "features.extract",
     "finetune": "classification.recipe",
@@ -71,6 +104,11 @@ _HOME = {
     "segment": "segmentation.recipe",
     "segment_evaluate": "segmentation.evaluation",
     "segment_predict": "segmentation.prediction",
+    "rank_distortions": "perceptual.distortion_ranking",
+    "similarity": "perceptual.similarity",
+    "stylize": "perceptual.stylize",
+    "superresolve": "perceptual.superresolve",
+    "superresolve_predict": "perceptual.superresolve_predict",
 }
 
 __all__ = [*_HOME, "__version__"]  # noqa: PLE0604  (the names are strings)

@@ -71,6 +71,7 @@ Transfer learning and feature extraction with VGG networks.
 
 _CLASSIFICATION = "vggtransfer.classification"
 _SEGMENTATION = "vggtransfer.segmentation"
+_PERCEPTUAL = "vggtransfer.perceptual"
 _WEIGHTS = "vggtransfer.encoder.weights_commands"
 
 COMMANDS = (
@@ -146,6 +147,51 @@ COMMANDS = (
             "format": "Files",
             "batch_size": "Machine",
         },
+    ),
+    Command(
+        "similarity evaluate",
+        f"{_PERCEPTUAL}.measure_evaluation:evaluate_measures",
+        "Tell how well measures of similarity agree with people.",
+        positionals=("data",),
+    ),
+    Command(
+        "similarity distortions",
+        f"{_PERCEPTUAL}.distortion_ranking:rank_distortions",
+        "Tell how well measures of similarity rank known distortions.",
+        positionals=("data",),
+    ),
+    Command("similarity", f"{_PERCEPTUAL}.similarity:similarity", "Tell how different pictures look.", ("a", "b")),
+    Command(
+        "stylize",
+        f"{_PERCEPTUAL}.stylize:stylize",
+        "Paint a picture in the style of another.",
+        sections={
+            "content": "Pictures",
+            "size": "Result",
+            "content_weight": "Content and style",
+            "iterations": "Painting one picture",
+            "epochs": "Training a network",
+            "device": "Machine and run",
+        },
+        resume=f"{_PERCEPTUAL}.stylize:resume_stylize",
+    ),
+    Command(
+        "superresolve",
+        f"{_PERCEPTUAL}.superresolve:superresolve",
+        "Train a network that makes pictures larger.",
+        sections={
+            "data": "Pictures and network",
+            "perceptual_weight": "Loss",
+            "epochs": "Optimisation",
+            "precision": "Machine and run",
+        },
+        resume=f"{_PERCEPTUAL}.superresolve:resume_superresolve",
+    ),
+    Command(
+        "superresolve-predict",
+        f"{_PERCEPTUAL}.superresolve_predict:superresolve_predict",
+        "Make pictures larger.",
+        positionals=("paths",),
     ),
     Command(
         "inspect", "vggtransfer.encoder.inspection:inspect", "Show a network layer by layer.", positionals=("arch",)

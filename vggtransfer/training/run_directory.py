@@ -76,7 +76,8 @@ def write_recipe(command: str, run: Path, recipe: Mapping[str, Any], *, may_be_f
         return str(path.resolve()) if path.exists() else value
 
     files = {name: absolute(recipe[name]) for name in may_be_files}
-    saved = {**recipe, "data": recipe["data"].resolve(), **files, "out": None}
+    paths = {name: value.resolve() for name, value in recipe.items() if isinstance(value, Path)}
+    saved = {**recipe, **paths, **files, "out": None}
     with write_atomically(run / "recipe.yaml") as temporary:
         temporary.write_text(resolved_recipe(command, saved), encoding="utf-8")
 

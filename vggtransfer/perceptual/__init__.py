@@ -1,0 +1,1 @@
+"""Pictures to distances: perceptual losses and metrics, style transfer and super-resolution."""
