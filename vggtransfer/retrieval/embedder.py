@@ -1,0 +1,327 @@
+"""Embedder: pictures to unit vectors, always in the same way, and able to say which."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vggtransfer.data.cores import usable_cores
+from vggtransfer.data.resampling import Picture
+from vggtransfer.encoder.architectures import ArchitectureName, architecture
+from vggtransfer.encoder.input_check import check_range
+from vggtransfer.encoder.trunk_files import weights_digest
+from vggtransfer.encoder.weights import load_weights
+from vggtransfer.errors import BadImageError, OptionError, WeightsError
+from vggtransfer.features.encoder_choice import (
+    FeaturePrecision,
+    choose_device,
+    choose_encoder,
+    compute_type,
+    load_encoder,
+    resolved_precision,
+)
+from vggtransfer.features.frozen_trunk import FrozenTrunk
+from vggtransfer.features.given_pictures import GivenPicture, as_pictures, read_picture
+from vggtransfer.features.layer_choice import layer_names, map_shape
+from vggtransfer.features.pooling import GEM_EXPONENT, PoolName
+from vggtransfer.features.processes import share_of_work
+from vggtransfer.features.quantized_trunk import QuantizedTrunk
+from vggtransfer.retrieval.descriptor import CLASSIFIER_LAYERS, Descriptor, FullyConnected, checked_scales
+from vggtransfer.retrieval.whitening import Whitening
+
+_DEFAULT_LAYER = "pool5"
+_DEFAULT_POOL: PoolName = "gem"
+_CALIBRATION_PICTURES = 64
+
+_Given = TypeVar("_Given")
+_Read = TypeVar("_Read")
+
+
+class Embedder:
+    """Turns pictures into unit vectors whose inner product tells how alike they are.
+
+    Args:
+        arch: Architecture; None: vgg16, or that of the model.
+        model: Run directory of `finetune`, instead of arch and weights: its encoder, and pictures of its size.
+        weights: `default`, `torchvision`, `timm`, `embedded`, a checkpoint file, or `none` for random ones, which are
+            the same in every process.
+        layer: Name from the papers, such as `pool5` or `relu4_3`, or several separated by commas, whose unit vectors
+            are put one after the other. `fc6`, `relu6`, `fc7` or `relu7` of a published network take the place of the
+            pooling. None: `pool5`.
+        pool: See `vggtransfer.features.pooling.PoolName`. None: `gem`.
+        scales: Factors on the side of the pictures; the vectors of several are averaged.
+        image_size: Side of the square that a picture is resized and cropped to, in pixels; None: 224, or that of the
+            model.
+        crop_fraction: Part of the short side that is kept; None: 0.875, for pictures below 96 pixels 1, or that of the
+            model.
+        precision: Of the computation: `auto` uses bfloat16 where the hardware is good at it, else float32. `int8` is
+            for CPUs; it is calibrated on up to 64 of the first pictures that are embedded.
+        device: `auto` takes a GPU if there is one; or `cpu`, `cuda`, `cuda:1`, `mps`.
+        whitening: Applied to each vector.
+        batch_size: Pictures per pass through the network, where pictures are read here.
+        workers: Threads that decode and resize pictures; None: one per core, at most 8.
+
+    Attributes:
+        description: All that the vectors depend on, ready for JSON or YAML.
+        dimension: Length of the vectors.
+        image_size: Side of the square that a picture becomes.
+        whitening: What is applied to each vector.
+
+    Raises:
+        OptionError: An argument that cannot be used; the message names it.
+        WeightsError: Weights that cannot be found, verified or matched.
+    """
+
+    def __init__(
+        self,
+        arch: ArchitectureName | None = None,
+        *,
+        model: Path | None = None,
+        weights: str = "default",
+        layer: str | None = None,
+        pool: PoolName | None = None,
+        scales: Sequence[float] = (1.0,),
+        image_size: int | None = None,
+        crop_fraction: float | None = None,
+        precision: FeaturePrecision = "auto",
+        device: str = "auto",
+        whitening: Whitening | None = None,
+        batch_size: int = 64,
+        workers: int | None = None,
+    ) -> None:
+        if model is not None and (arch is not None or weights != "default"):
+            name, value = ("arch", arch) if arch is not None else ("weights", weights)
+            raise OptionError(f"model={model} brings its own encoder; leave out {name}={value}, or the model")
+        layers = layer_names(layer or _DEFAULT_LAYER)
+        connected = next((name for name in layers if name in CLASSIFIER_LAYERS), None)
+        if connected and (len(layers) > 1 or pool not in (None, "none")):
+            raise OptionError(f"layer={layer} is a vector already: leave out pool, and other layers")
+        if pool not in (None, *get_args(PoolName)) or (pool == "none" and not connected):
+            known = ", ".join(name for name in get_args(PoolName) if name != "none")
+            raise OptionError(f"pool={pool} is not possible: use {known}")
+        if batch_size < 1 or (workers is not None and workers < 1):
+            raise OptionError(f"batch_size={batch_size} and workers={workers} must be at least 1")
+        self._scales = checked_scales(scales)
+        self._device = choose_device(device, precision, local_rank=share_of_work().local_rank)
+        self._precision = resolved_precision(precision, self._device)
+        choice = choose_encoder(
+            arch=arch, weights=weights, model=model, image_size=image_size, crop_fraction=crop_fraction
+        )
+        if not 0 < choice.crop_fraction <= 1:
+            raise OptionError(f"crop_fraction={crop_fraction} is not possible: it must be above 0 and at most 1")
+        self.image_size, self._crop_fraction = choice.image_size, choice.crop_fraction
+        self._batch_size, self._workers = batch_size, workers or min(usable_cores(), 8)
+        self._taps = ("pool5",) if connected else layers
+        self._pool: PoolName = "none" if connected else pool or _DEFAULT_POOL
+        self._exponent = GEM_EXPONENT
+        known_layers = architecture(choice.arch)
+        shapes = [
+            map_shape(known_layers, name, image_size=round(scale * self.image_size))
+            for name in self._taps
+            for scale in self._scales
+        ]
+        # The classifier before the encoder, so that a download serves both.
+        classifier = _classifier(choice.arch, choice.weights) if connected else {}
+        self._encoder = load_encoder(choice.arch, choice.weights)
+        self._fully_connected = None
+        if connected:
+            self._fully_connected = FullyConnected(
+                classifier, connected, device=self._device, compute_type=compute_type(self._precision)
+            )
+        self._features = 4096 if connected else sum(shape[0] for shape in shapes) // len(self._scales)
+        self._encoder_description: dict[str, Any] = {
+            "architecture": choice.arch,
+            "weights": self._encoder.digest,
+            "layer": ",".join(layers),
+            "pool": self._pool,
+            "gem_exponent": self._exponent if self._pool == "gem" else None,
+            "scales": list(self._scales),
+            "image_size": self.image_size,
+            "crop_fraction": self._crop_fraction,
+        }
+        if connected:
+            self._encoder_description["classifier"] = weights_digest(classifier)
+        self._descriptor: Descriptor | None = None
+        if self._precision != "int8":
+            trunk = FrozenTrunk(
+                self._encoder, self._taps, device=self._device, compute_type=compute_type(self._precision)
+            )
+            self._descriptor = self._described_by(trunk)
+        self.whitening: Whitening | None = None
+        self._set_whitening(whitening)
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+        return self._features if self.whitening is None else self.whitening.dimension
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All that the vectors depend on but for rounding, in plain values for JSON or YAML."""
+        return {
+            **self._encoder_description,
+            "whitening": None if self.whitening is None else self.whitening.digest,
+            "dimension": self.dimension,
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the description: embedders with the same one give vectors that may be compared.
+
+        Precision and device are not part of it: what differs by rounding may be compared.
+        """
+        return hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def origin(self) -> str:
+        """Where the weights came from."""
+        return self._encoder.origin
+
+    @property
+    def precision(self) -> str:
+        """What `auto` became: `fp32`, `bf16`, `fp16` or `int8`."""
+        return self._precision
+
+    def with_whitening(self, whitening: Whitening | None) -> Self:
+        """Returns an embedder with another whitening, or none, that shares the network with this one.
+
+        Raises:
+            OptionError: It is for vectors of another length.
+        """
+        other = copy.copy(self)
+        other._set_whitening(whitening)
+        return other
+
+    def embed(self, pictures: Tensor) -> NDArray[np.float32]:
+        """Embeds pictures as they are, without resizing.
+
+        Args:
+            pictures: [batch, 3, height, width], RGB, uint8, or float in [0, 1]; on any device.
+
+        Returns:
+            Unit vectors, float32 [batch, dimension].
+
+        Raises:
+            InputError: Pictures of the wrong rank, channels, size or range.
+            OptionError: The network gives no numbers in this precision.
+            WeightsError: It gives none in any.
+        """
+        if pictures.dtype != torch.uint8:
+            check_range(pictures, normalize=True)
+        if self._descriptor is None:
+            self._calibrate(pictures)
+        assert self._descriptor is not None
+        vectors = self._descriptor(pictures).cpu()
+        if not vectors.isfinite().all():
+            found = f"{self._encoder.architecture.name} gives NaN or infinity in precision={self._precision}"
+            if self._precision == "fp32":
+                raise WeightsError(f"{found}: its weights are damaged")
+            raise OptionError(f"{found}; use precision=fp32")
+        rows = cast("NDArray[np.float32]", vectors.numpy())
+        return rows if self.whitening is None else self.whitening(rows)
+
+    def embed_pictures(self, pictures: Sequence[GivenPicture]) -> NDArray[np.float32]:
+        """Embeds paths, PIL images or arrays (see `vggtransfer.VGGFeatures`), each resized and cropped to the square.
+
+        Returns:
+            Unit vectors, float32 [pictures, dimension].
+
+        Raises:
+            BadImageError: A file cannot be decoded; the message starts with its path.
+            InputError: Something is no picture, or there is none.
+        """
+        batches = self._read(as_pictures(pictures), self._square)
+        return np.concatenate([self.embed(_stacked(batch)) for batch in batches])
+
+    def embed_files(self, paths: Sequence[Path]) -> Iterator[tuple[Path, NDArray[np.float32] | BadImageError]]:
+        """Embeds files in their order, a batch at a time while the next one is being decoded.
+
+        Yields:
+            Each path with its unit vector, float32 [dimension], or with the reason why it has none.
+        """
+        if self._descriptor is None and paths:
+            self._calibrate_on_files(paths)
+        at = 0
+        for batch in self._read(paths, self._square_or_error):
+            good = [picture for picture in batch if not isinstance(picture, BadImageError)]
+            vectors = iter(self.embed(_stacked(good))) if good else iter(())
+            for picture in batch:
+                yield paths[at], picture if isinstance(picture, BadImageError) else next(vectors)
+                at += 1
+
+    def _set_whitening(self, whitening: Whitening | None) -> None:
+        if whitening is not None and len(whitening.mean) != self._features:
+            given = f"{self._encoder_description['layer']} of {self._encoder_description['architecture']}"
+            raise OptionError(
+                f"the whitening is for vectors of {len(whitening.mean)} numbers, but {given} "
+                f"gives {self._features}; learn it with this encoder"
+            )
+        self.whitening = whitening
+
+    def _described_by(self, trunk: FrozenTrunk | QuantizedTrunk) -> Descriptor:
+        return Descriptor(
+            trunk,
+            self._taps,
+            pool=self._pool,
+            exponent=self._exponent,
+            scales=self._scales,
+            fully_connected=self._fully_connected,
+        )
+
+    def _calibrate(self, pictures: Tensor) -> None:
+        if pictures.dtype != torch.uint8:
+            pictures = (pictures * 255).round().clamp(0, 255).to(torch.uint8)
+        self._descriptor = self._described_by(QuantizedTrunk(self._encoder, self._taps, [pictures]))
+
+    def _calibrate_on_files(self, paths: Sequence[Path]) -> None:
+        step = max(1, len(paths) // _CALIBRATION_PICTURES)
+        chosen = paths[::step][:_CALIBRATION_PICTURES]
+        read = (picture for batch in self._read(chosen, self._square_or_error) for picture in batch)
+        good = [picture for picture in read if not isinstance(picture, BadImageError)]
+        if good:
+            self._calibrate(_stacked(good))
+
+    def _square(self, given: GivenPicture) -> Picture:
+        return read_picture(given, image_size=self.image_size, crop_fraction=self._crop_fraction)
+
+    def _square_or_error(self, path: Path) -> Picture | BadImageError:
+        try:
+            return self._square(path)
+        except BadImageError as error:
+            return error
+
+    def _read(self, given: Sequence[_Given], read: Callable[[_Given], _Read]) -> Iterator[list[_Read]]:
+        """Yields pictures in batches while the next batch is being decoded."""
+        with ThreadPoolExecutor(self._workers) as pool:
+            coming: list[Future[_Read]] = []
+            try:
+                for start in range(0, len(given) + self._batch_size, self._batch_size):
+                    current = coming
+                    coming = [pool.submit(read, one) for one in given[start : start + self._batch_size]]
+                    if current:
+                        yield [future.result() for future in current]
+            finally:
+                for future in coming:
+                    future.cancel()
+
+
+def _stacked(pictures: Sequence[Picture]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def _classifier(arch: str, weights: str | Path | None) -> dict[str, Tensor]:
+    if weights in (None, "none"):
+        raise WeightsError("random weights have no fully connected layers; take another layer")
+    assert weights is not None
+    found = load_weights(arch, weights, classifier=True).classifier
+    return {name: tensor for name, tensor in found.items() if not name.startswith("fc8")}
