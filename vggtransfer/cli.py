@@ -128,11 +128,12 @@ COMMANDS = (
     Command("weights fetch", f"{_WEIGHTS}:fetch_weights", "Download and verify weights.", positionals=("arch",)),
     Command("weights convert", f"{_WEIGHTS}:convert_weights", "Convert a checkpoint.", positionals=("source",)),
     Command("weights path", f"{_WEIGHTS}:weights_path", "Print where weights are kept.", positionals=("arch",)),
+    Command("doctor", "vggtransfer.doctor.command:doctor", "Say what is installed, and what to type to mend it."),
 )
 
 
 def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = COMMANDS) -> int:
-    """Runs one command line and returns the exit code: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    """Runs one command line and returns the exit code: the result's (0), 2 after a user's mistake, 130 after Ctrl-C."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (for the rest of the process)
@@ -198,10 +199,10 @@ def _run_command(command: Command, arguments: list[str]) -> int:
     keep_freed_memory()
     run = options.get("resume")
     if command.resume is None or run is None:
-        function(**options)
+        result = function(**options)
     else:
-        _imported(command.resume)(run, {name: options[name] for name in request.given if name != "resume"})
-    return 0
+        result = _imported(command.resume)(run, {name: options[name] for name in request.given if name != "resume"})
+    return int(getattr(result, "exit_code", 0))
 
 
 def _list_commands(arguments: list[str], commands: Sequence[Command]) -> int:
