@@ -75,6 +75,9 @@ class Embedder:
         description: All that the vectors depend on, ready for JSON or YAML.
         dimension: Length of the vectors.
         image_size: Side of the square that a picture becomes.
+        crop_fraction: Part of the short side that is kept.
+        weights: A name or a path that gives the same weights again, also those of a model.
+        device: Where the network is.
         whitening: What is applied to each vector.
 
     Raises:
@@ -112,14 +115,15 @@ class Embedder:
         if batch_size < 1 or (workers is not None and workers < 1):
             raise OptionError(f"batch_size={batch_size} and workers={workers} must be at least 1")
         self._scales = checked_scales(scales)
-        self._device = choose_device(device, precision, local_rank=share_of_work().local_rank)
-        self._precision = resolved_precision(precision, self._device)
+        self.device = choose_device(device, precision, local_rank=share_of_work().local_rank)
+        self._precision = resolved_precision(precision, self.device)
         choice = choose_encoder(
             arch=arch, weights=weights, model=model, image_size=image_size, crop_fraction=crop_fraction
         )
         if not 0 < choice.crop_fraction <= 1:
             raise OptionError(f"crop_fraction={crop_fraction} is not possible: it must be above 0 and at most 1")
-        self.image_size, self._crop_fraction = choice.image_size, choice.crop_fraction
+        self.image_size, self.crop_fraction = choice.image_size, choice.crop_fraction
+        self.weights = _same_anywhere(str(choice.weights))
         self._batch_size, self._workers = batch_size, workers or min(usable_cores(), 8)
         self._taps = ("pool5",) if connected else layers
         self._pool: PoolName = "none" if connected else pool or _DEFAULT_POOL
@@ -136,7 +140,7 @@ class Embedder:
         self._fully_connected = None
         if connected:
             self._fully_connected = FullyConnected(
-                classifier, connected, device=self._device, compute_type=compute_type(self._precision)
+                classifier, connected, device=self.device, compute_type=compute_type(self._precision)
             )
         self._features = 4096 if connected else sum(shape[0] for shape in shapes) // len(self._scales)
         self._encoder_description: dict[str, Any] = {
@@ -147,14 +151,14 @@ class Embedder:
             "gem_exponent": self._exponent if self._pool == "gem" else None,
             "scales": list(self._scales),
             "image_size": self.image_size,
-            "crop_fraction": self._crop_fraction,
+            "crop_fraction": self.crop_fraction,
         }
         if connected:
             self._encoder_description["classifier"] = weights_digest(classifier)
         self._descriptor: Descriptor | None = None
         if self._precision != "int8":
             trunk = FrozenTrunk(
-                self._encoder, self._taps, device=self._device, compute_type=compute_type(self._precision)
+                self._encoder, self._taps, device=self.device, compute_type=compute_type(self._precision)
             )
             self._descriptor = self._described_by(trunk)
         self.whitening: Whitening | None = None
@@ -292,7 +296,7 @@ class Embedder:
             self._calibrate(_stacked(good))
 
     def _square(self, given: GivenPicture) -> Picture:
-        return read_picture(given, image_size=self.image_size, crop_fraction=self._crop_fraction)
+        return read_picture(given, image_size=self.image_size, crop_fraction=self.crop_fraction)
 
     def _square_or_error(self, path: Path) -> Picture | BadImageError:
         try:
