@@ -14,14 +14,14 @@ from vggtransfer.errors import InputError, OptionError
 
 _QUERIES = 256  # at once; with the vectors at once, what keeps 32 MB of scores together
 _VECTORS = 65_536
-_GROUP = 32
+_GROUP = 16
 
 
 class ExactSearch:
     """Finds the vectors with the largest inner products among all of them.
 
-    In bfloat16 every vector is scored; the best 1.5 k + 16 are scored again in float32, and those scores are the ones
-    returned. Rounding loses a neighbour only if it puts more than k / 2 + 16 others before it that are in fact worse,
+    In bfloat16 every vector is scored; the best 1.5 k + 10 are scored again in float32, and those scores are the ones
+    returned. Rounding loses a neighbour only if it puts more than k / 2 + 10 others before it that are in fact worse,
     which takes that many scores within a 256th of each other.
 
     Args:
@@ -79,7 +79,7 @@ class ExactSearch:
             for start in range(0, len(queries) if k else 0, _QUERIES):
                 rows = slice(start, start + _QUERIES)
                 block = torch.from_numpy(np.require(queries[rows], requirements=["C", "W"])).to(self._device)
-                candidates = _candidates(block.to(coarse.dtype), coarse, wanted=min(len(coarse), k + k // 2 + 16))
+                candidates = _candidates(block.to(coarse.dtype), coarse, wanted=min(len(coarse), k + k // 2 + 10))
                 if numbers is not None:
                     candidates = numbers[candidates]
                 best_scores, best = self._ranked(block, candidates, k)
