@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vggtransfer.features.feature_set import FeatureSet as FeatureSet
     from vggtransfer.features.feature_set import load_features as load_features
     from vggtransfer.features.transformer import VGGFeatures as VGGFeatures
+    from vggtransfer.retrieval.image_index import ImageIndex as ImageIndex
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ _HOME = {
     "ExtractionResult": "features.extract",
     "FeatureSet": "features.feature_set",
     "FinetuneResult": "classification.recipe",
+    "ImageIndex": "retrieval.image_index",
     "PredictionResult": "classification.prediction",
     "VGGClassifier": "classification.model",
     "VGGEncoder": "encoder.vgg",

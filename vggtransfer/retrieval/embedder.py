@@ -323,6 +323,12 @@ def _stacked(pictures: Sequence[Picture]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
+def _same_anywhere(weights: str) -> str:
+    """The weights as they can be asked for from another working directory."""
+    path = Path(weights).expanduser()
+    return str(path.resolve()) if path.exists() else weights
+
+
 def _classifier(arch: str, weights: str | Path | None) -> dict[str, Tensor]:
     if weights in (None, "none"):
         raise WeightsError("random weights have no fully connected layers; take another layer")
