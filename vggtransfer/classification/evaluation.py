@@ -111,10 +111,10 @@ def evaluate(
     from vggtransfer.classification.metrics import compute_metrics
     from vggtransfer.classification.model import load_classifier
     from vggtransfer.classification.report import write_evaluation_report
-    from vggtransfer.classification.result_folder import check_result_folder, writing_results
     from vggtransfer.classification.training_record import choose_samples, find_candidates, read_training_record
     from vggtransfer.data.scan import check_pictures
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
+    from vggtransfer.report.result_folder import check_result_folder, writing_results
     from vggtransfer.training.run_directory import write_environment
 
     check_scoring_options(batch_size=batch_size, workers=workers, tta=tta)
@@ -228,7 +228,7 @@ def _new_folder() -> Path | None:
 
 def _print(result: EvaluationResult, form: Literal["table", "json"]) -> None:
     if form == "json":
-        from vggtransfer.classification.json_output import print_json
+        from vggtransfer.report.json_output import print_json
 
         print_json(result.as_dict())
     else:
@@ -241,8 +241,8 @@ def _print(result: EvaluationResult, form: Literal["table", "json"]) -> None:
 def _write(result: EvaluationResult, out: Path) -> None:
     from vggtransfer.cache import write_atomically
     from vggtransfer.classification.figures import draw_confusion
-    from vggtransfer.classification.json_output import json_text
     from vggtransfer.data.scan import write_bad_pictures
+    from vggtransfer.report.json_output import json_text
 
     with write_atomically(out / "evaluation.json") as temporary:
         temporary.write_text(json_text(result.as_dict()) + "\n", encoding="utf-8")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vggtransfer.classification.console import plain_table, print_table
 from vggtransfer.classification.metrics import Scores, most_confused
 from vggtransfer.classification.report import REPORT_FILE
 from vggtransfer.printable import printable
+from vggtransfer.report.console import plain_table, print_table
 
 if TYPE_CHECKING:
     from vggtransfer.classification.evaluation import EvaluationResult

@@ -131,9 +131,9 @@ def explain(
     from vggtransfer.classification.explanation_pictures import write_explanations
     from vggtransfer.classification.inference import check_scoring_options, score_files
     from vggtransfer.classification.model import load_classifier
-    from vggtransfer.classification.result_folder import check_result_folder, writing_results
     from vggtransfer.encoder.precision import resolve_device, resolve_precision
     from vggtransfer.features.grad_cam import last_activation
+    from vggtransfer.report.result_folder import check_result_folder, writing_results
     from vggtransfer.training.run_directory import (
         ENVIRONMENT_FILE,
         create_run_directory,
@@ -194,7 +194,7 @@ def _print(result: ExplanationResult, form: Literal["table", "csv", "json"]) -> 
         case "csv":
             print(result.as_csv(), end="")
         case "json":
-            from vggtransfer.classification.json_output import print_json
+            from vggtransfer.report.json_output import print_json
 
             print_json(result.as_dict())
         case "table":
@@ -203,8 +203,8 @@ def _print(result: ExplanationResult, form: Literal["table", "csv", "json"]) -> 
 
 
 def _print_table(result: ExplanationResult) -> None:
-    from vggtransfer.classification.console import plain_table, print_table
     from vggtransfer.printable import printable
+    from vggtransfer.report.console import plain_table, print_table
 
     another = any(row.explained != row.predicted for row in result.rows)
     headings = ["picture", "label", "probability", *(["explained", "its probability"] if another else []), "file"]

@@ -164,7 +164,7 @@ def predict(
 
 def _write(result: PredictionResult, out: Path) -> None:
     from vggtransfer.cache import write_atomically
-    from vggtransfer.classification.json_output import json_text
+    from vggtransfer.report.json_output import json_text
 
     text = result.as_csv() if out.suffix.lower() == ".csv" else json_text(result.as_dict()) + "\n"
     try:
@@ -180,7 +180,7 @@ def _print(result: PredictionResult, form: Literal["table", "csv", "json"]) -> N
         case "csv":
             print(result.as_csv(), end="")
         case "json":
-            from vggtransfer.classification.json_output import print_json
+            from vggtransfer.report.json_output import print_json
 
             print_json(result.as_dict())
         case "table":
@@ -190,8 +190,8 @@ def _print(result: PredictionResult, form: Literal["table", "csv", "json"]) -> N
 
 
 def _print_table(result: PredictionResult) -> None:
-    from vggtransfer.classification.console import plain_table, print_table
     from vggtransfer.printable import printable
+    from vggtransfer.report.console import plain_table, print_table
 
     more = len(result.rows[0].predictions) > 1
     table = plain_table("picture", "label", "probability", *(["then"] if more else []), numbers=("probability",))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggtransfer.errors import OptionError
-from vggtransfer.option_values import checked_values
-from vggtransfer.recipe_files import read_recipe
+from vggtransfer.training.resuming import resumed_recipe
 
 if TYPE_CHECKING:
     from vggtransfer.classification.recipe import FinetuneResult
@@ -42,44 +38,6 @@ def resume_finetune(run: Path, changes: Mapping[str, Any]) -> FinetuneResult:
     from vggtransfer.classification.recipe import finetune, run_recipe
 
     return run_recipe(resumed_recipe(finetune, run, changes, may_change=MAY_CHANGE), resume=run)
-
-
-def resumed_recipe(
-    command: Callable[..., object], run: Path, changes: Mapping[str, Any], *, may_change: Sequence[str]
-) -> dict[str, Any]:
-    """The recipe of a run with its changes applied.
-
-    Args:
-        command: The function whose run it is.
-        run: Its directory.
-        changes: Options given anew, by name.
-        may_change: Those that may differ from what the recipe says.
-
-    Raises:
-        OptionError: No recipe there, one that cannot be read, or a change that a run does not survive.
-    """
-    path = run / "recipe.yaml"
-    if not path.is_file():
-        example = f"runs/{command.__name__}/1"
-        raise OptionError(f"--resume {run}: no recipe.yaml there; give a run directory such as {example}")
-    written_by = re.match(r"# All options of `vggtransfer (.+?)`", path.read_text(encoding="utf-8"))
-    if written_by and written_by[1] != command.__name__:
-        raise OptionError(
-            f"--resume {run}: is a run of `{written_by[1]}`; use vggtransfer {written_by[1]} --resume {run}"
-        )
-    defaults = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
-    recipe = {**defaults, **checked_values(command, read_recipe(path), place=f"{path}: ")}
-    del recipe["resume"]
-    for name, value in checked_values(command, changes).items():
-        if value == recipe[name]:
-            continue
-        if name not in may_change:
-            raise OptionError(
-                f"--resume {run}: --{name.replace('_', '-')} cannot be changed in a run that goes on; "
-                f"only {', '.join(may_change)} can. Leave it out or start a new run"
-            )
-        recipe[name] = value
-    return recipe
 
 
 def fixed_options(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vggtransfer.classification.head_names import HeadName
-from vggtransfer.classification.resuming import resumed_recipe
 from vggtransfer.comparison.options import MAY_CHANGE, check_options, network_names
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import OptionError
 from vggtransfer.option_values import checked_values
 from vggtransfer.training.optimizer_names import OptimizerName
+from vggtransfer.training.resuming import resumed_recipe
 from vggtransfer.training.run_paths import check_out
 
 if TYPE_CHECKING:

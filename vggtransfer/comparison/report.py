@@ -9,14 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vggtransfer.cache import write_atomically
-from vggtransfer.classification.console import plain_table, print_table
-from vggtransfer.classification.json_output import json_text
 from vggtransfer.comparison.markdown import comparison_markdown
 from vggtransfer.comparison.networks import published_costs
 from vggtransfer.comparison.notes import comparison_notes
 from vggtransfer.comparison.results import NetworkResult
 from vggtransfer.comparison.setting import Setting
 from vggtransfer.printable import printable
+from vggtransfer.report.console import plain_table, print_table
+from vggtransfer.report.json_output import json_text
 from vggtransfer.training.run_directory import write_rows
 
 

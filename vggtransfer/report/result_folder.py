@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vggtransfer.classification.model import MODEL_FILE
 from vggtransfer.errors import OptionError, VGGTransferError
+
+# What commands that train or extract leave behind; nothing there may be lost.
+_OTHER_RESULTS = ("model.safetensors", "recipe.yaml", "manifest.json")
 
 
 def check_result_folder(out: Path | None) -> None:
@@ -20,7 +22,7 @@ def check_result_folder(out: Path | None) -> None:
     """
     if out is None:
         return
-    if any((out / name).exists() for name in (MODEL_FILE, "recipe.yaml", "manifest.json")):  # nothing there may be lost
+    if any((out / name).exists() for name in _OTHER_RESULTS):
         raise OptionError(f"--out {out}: is the folder of a run or of features; name another one")
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not there.is_dir():
