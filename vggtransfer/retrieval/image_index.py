@@ -7,19 +7,22 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vggtransfer.errors import InputError, OptionError
+from vggtransfer.errors import InputError, OptionError, VGGTransferError
+from vggtransfer.features.processes import share_of_work
+from vggtransfer.retrieval.index_editing import arrange_anew, remove_pictures
+from vggtransfer.retrieval.index_encoder import check_encoder, encoder_of
 from vggtransfer.retrieval.index_folder import IndexFolder, check_new
 from vggtransfer.retrieval.index_items import Item
 from vggtransfer.retrieval.index_kind import KindName
-from vggtransfer.retrieval.index_state import IndexSettings, IndexState, WhiteningName, live_rows, read_state
-from vggtransfer.retrieval.index_tuning import exact_neighbours
+from vggtransfer.retrieval.index_search import IndexSearch, Items
+from vggtransfer.retrieval.index_settings import IndexSettings, WhiteningName, check_loading
+from vggtransfer.retrieval.index_state import IndexState, read_state
 from vggtransfer.retrieval.index_update import IndexChange, Update, bring_in
-from vggtransfer.retrieval.index_writing import NextGeneration, no_rows, write_generation
 from vggtransfer.retrieval.neighbours import DuplicateGroup, Neighbour
 
 if TYPE_CHECKING:
@@ -28,36 +31,35 @@ if TYPE_CHECKING:
 
     from vggtransfer.retrieval.embedder import Embedder
 
-__all__ = ["DuplicateGroup", "ImageIndex", "IndexChange", "Item", "Items", "Neighbour", "Query"]
+__all__ = ["DuplicateGroup", "ImageIndex", "IndexChange", "Item", "Neighbour", "Query", "UnfinishedError"]
 
 Query: TypeAlias = "str | os.PathLike[str] | Image.Image | Tensor | NDArray[np.float32]"
 
-_FEW_ROWS = 20_000
-"""Among so few vectors an exact search is quick, and no approximate one can miss those that a filter leaves."""
+
+class UnfinishedError(VGGTransferError):
+    """Other processes have pictures left to embed; the last one of them writes the index."""
 
 
 class ImageIndex:
     """An index directory, opened. Made by `ImageIndex.build` and `ImageIndex.open`.
 
-    Searching from several threads is safe. Changes show in this object at once; an object opened elsewhere keeps what
-    it opened.
+    Searching from several threads is safe. Changes show in this object at once; one that was opened elsewhere keeps
+    what it opened.
 
     Attributes:
         path: The directory.
     """
 
-    def __init__(self, state: IndexState, embedder: Embedder | None, device: str) -> None:
-        self._device = device
-        self._embedder = embedder
-        self._embedding = threading.Lock()
+    def __init__(self, state: IndexState, embedder: Embedder | None, *, device: str, weights: str | None) -> None:
         self.path = state.folder.path
-        self._take(state)
+        self._search = IndexSearch(state)
+        self._embedder = embedder
+        self._device, self._weights = device, weights
+        self._embedding = threading.Lock()
 
-    def _take(self, state: IndexState) -> None:
-        self._state = state
-        self._live = live_rows(state.table, len(state.vectors))
-        self._positions = state.table.positions_by_row(len(state.vectors))
-        self._labels = np.array(state.table.labels, object)
+    @property
+    def _state(self) -> IndexState:
+        return self._search.state
 
     @classmethod
     def build(
@@ -94,47 +96,62 @@ class ImageIndex:
 
         Raises:
             VGGTransferError: An option, the folder or the pictures cannot be used; says which and what to do.
+            UnfinishedError: This is one of several processes (see `vggtransfer extract`), and not the last.
         """
         from vggtransfer.retrieval.embedder import Embedder
         from vggtransfer.retrieval.index_changes import find_in_folder
 
         folder = IndexFolder(Path(out).expanduser())
-        _check(recall=recall, whiten=whiten, max_memory=max_memory, batch_size=batch_size, workers=workers)
-        check_new(folder.path)
+        settings = IndexSettings(kind, recall, max_memory, whiten, whitening)
+        check_loading(batch_size=batch_size, workers=workers)
+        share = share_of_work()
+        if share.processes == 1:  # of several, another one may have finished already
+            check_new(folder.path)
         given = Embedder() if embedder is None else embedder
         if whiten is not None and given.whitening is not None:
             raise OptionError(f"whiten={whiten}, but the embedder has a whitening already; leave out one of them")
         update = Update(
             find_in_folder(Path(data).expanduser()),
             whole=True,
-            settings=IndexSettings(kind, recall, max_memory, whiten, whitening),
-            weights={"source": given.weights, "origin": given.origin},
+            settings=settings,
+            source={"source": given.weights, "of_model": given.of_model, "origin": given.origin},
             whitening=given.whitening,
             batch_size=batch_size,
             workers=workers,
         )
         plain = given.with_whitening(None)
-        bring_in(folder, update, plain, _share())
-        return cls(read_state(folder), plain, str(plain.device))
+        change = bring_in(folder, update, plain, share)
+        if not change.finished:
+            raise UnfinishedError(f"this process is done; the last one of {share.processes} writes {folder.path}")
+        return cls(read_state(folder), plain, device=str(plain.device), weights=None)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, embedder: Embedder | None = None, device: str = "auto") -> Self:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        embedder: Embedder | None = None,
+        weights: str | None = None,
+        device: str = "auto",
+    ) -> Self:
         """Opens an index after checking the SHA-256 of each of its files.
 
         Args:
             path: The index directory.
             embedder: Of the pictures to be searched for; None: the one that `index.yaml` tells of, loaded when a
                 picture first needs it.
+            weights: Name or path of that one's weights or model, if they are not where they were.
             device: Where that one computes.
 
         Raises:
             OptionError: There is no index, or the embedder is not the one that embedded the collection.
             IndexDamagedError: A file is not what it was when written.
         """
-        index = cls(read_state(IndexFolder(Path(path).expanduser())), None, device)
+        state = read_state(IndexFolder(Path(path).expanduser()))
         if embedder is not None:
-            index._embedder = index._checked(embedder.with_whitening(None))
-        return index
+            embedder = embedder.with_whitening(None)
+            check_encoder(embedder, state.description["embedding"], state.folder.path)
+        return cls(state, embedder, device=device, weights=weights)
 
     def __len__(self) -> int:
         """How many pictures there are."""
@@ -146,15 +163,14 @@ class ImageIndex:
         return self._state.data
 
     @property
-    def items(self) -> Items:
+    def items(self) -> Sequence[Item]:
         """All pictures, in the order of their ids; each Item is made when it is asked for."""
         return Items(self._state)
 
     @property
     def labels(self) -> dict[str, int]:
         """How many pictures each label has, sorted by label; those without one under ''."""
-        names, counts = np.unique(np.array(self._state.table.labels, str), return_counts=True)
-        return dict(zip(names.tolist(), counts.tolist(), strict=True))
+        return self._search.labels
 
     @property
     def description(self) -> dict[str, Any]:
@@ -167,18 +183,8 @@ class ImageIndex:
         return {bad.name: bad.reason for bad in self._state.bad}
 
     def item(self, id: int) -> Item:  # noqa: A002
-        """One picture.
-
-        Raises:
-            OptionError: No picture has this id.
-        """
-        return self._state.table.item(self._position(id), self.data)
-
-    def _position(self, id: int) -> int:  # noqa: A002
-        position = self._state.table.position(id)
-        if position is None:
-            raise OptionError(f"{self.path} has no picture with the id {id}")
-        return position
+        """One picture by its id; OptionError if there is none."""
+        return self._state.table.item(self._search.position(id), self.data)
 
     def search(self, query: Query, *, k: int = 10, label: str | None = None) -> list[Neighbour]:
         """Finds the k nearest pictures, the nearest first; fewer if there are no more.
@@ -204,52 +210,13 @@ class ImageIndex:
         features = self._state.vectors.embeddings.shape[1]
         if embeddings.ndim != 2 or embeddings.shape[1] != features:
             raise InputError(f"vectors of shape {list(embeddings.shape)} cannot be searched for; [n, {features}] can")
-        return self._search(self._state.vectors.of(embeddings.astype(np.float32, copy=False)), k=k, label=label)
+        whitened = self._state.vectors.of(embeddings.astype(np.float32, copy=False))
+        return self._search.neighbours(whitened, k=k, label=label)
 
     def neighbours_of(self, id: int, *, k: int = 10, label: str | None = None) -> list[Neighbour]:  # noqa: A002
         """Finds the k pictures nearest to one of the collection, without itself; needs no encoder."""
-        row = self._state.table.rows[[self._position(id)]]
-        found = self._search(self._state.vectors[row], k=k + 1, label=label)[0]
+        found = self._search.neighbours(self.vectors([id]), k=k + 1, label=label)[0]
         return [neighbour for neighbour in found if neighbour.id != id][:k]
-
-    def _search(self, queries: NDArray[np.float32], *, k: int, label: str | None) -> list[list[Neighbour]]:
-        if k < 1:
-            raise OptionError(f"k={k} is not possible: it must be at least 1")
-        scores, rows = self.nearest_rows(queries, k=k, allowed=self._allowed(label))
-        return [
-            [
-                self._neighbour(int(self._positions[row]), score)
-                for score, row in zip(of_query, rows_of_query, strict=True)
-                if row >= 0
-            ]
-            for of_query, rows_of_query in zip(scores.tolist(), rows.tolist(), strict=True)
-        ]
-
-    def nearest_rows(
-        self, queries: NDArray[np.float32], *, k: int, allowed: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Searches by whitened vectors [queries, dimension] among some rows, or among all for None; see VectorIndex."""
-        vectors = self._state.vectors
-        if allowed is not None and allowed.sum() <= _FEW_ROWS < len(vectors):
-            rows = np.flatnonzero(allowed)
-            scores = queries @ vectors[rows].T
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            return np.take_along_axis(scores, order, axis=1), rows[order]
-        return self._state.index.search(queries, k=k, vectors=vectors, allowed=allowed)
-
-    def _allowed(self, label: str | None) -> NDArray[np.bool_] | None:
-        if label is None:
-            return self._live
-        chosen = self._labels == label
-        if not chosen.any():
-            raise OptionError(f"no picture of {self.path} has the label '{label}'{_nearest(label, self.labels)}")
-        allowed = np.zeros(len(self._state.vectors), bool)
-        allowed[self._state.table.rows[chosen]] = True
-        return allowed
-
-    def _neighbour(self, position: int, score: float) -> Neighbour:
-        item = self._state.table.item(position, self.data)
-        return Neighbour(item.id, item.path, item.label, score)
 
     def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Embeds pictures as the collection was embedded, but for the whitening; vectors come back as they are.
@@ -284,42 +251,22 @@ class ImageIndex:
 
         Raises:
             OptionError: The weights there are now are not those that embedded the collection.
-            WeightsError: They are gone.
+            WeightsError: There are none.
         """
         if self._embedder is None:
-            from vggtransfer.retrieval.embedder import Embedder
-
             made = self.description["embedding"]
-            self._embedder = self._checked(
-                Embedder(
-                    made["architecture"],
-                    weights=made["source"],
-                    layer=made["layer"],
-                    pool=made["pool"],
-                    scales=made["scales"],
-                    image_size=made["image_size"],
-                    crop_fraction=made["crop_fraction"],
-                    device=self._device,
-                )
-            )
+            self._embedder = encoder_of(made, self.path, device=self._device, weights=self._weights)
         return self._embedder
 
-    def _checked(self, embedder: Embedder) -> Embedder:
-        made = self.description["embedding"]
-        if embedder.digest != made["digest"]:
-            now = embedder.description
-            different = [
-                f"{name} {made.get(name)} there, {now[name]} now" for name in now if made.get(name) != now[name]
-            ]
-            raise OptionError(
-                f"{self.path} was made with another encoder ({'; '.join(different)}); use that one, or a new index"
-            )
-        return embedder
+    @property
+    def searching(self) -> IndexSearch:
+        """The search by vectors, without names of pictures."""
+        return self._search
 
     def vectors(self, ids: Sequence[int] | None = None) -> NDArray[np.float32]:
         """Unit vectors as the search compares them (whitened), [ids, dimension]; None: of all items, in order."""
         table = self._state.table
-        rows = table.rows if ids is None else table.rows[[self._position(one) for one in ids]]
+        rows = table.rows if ids is None else table.rows[[self._search.position(one) for one in ids]]
         return self._state.vectors[rows]
 
     def duplicates(self, *, threshold: float = 0.95) -> list[DuplicateGroup]:
@@ -369,11 +316,15 @@ class ImageIndex:
         return self._bring_in(Update(found, True, self._state.settings, {}, None, batch_size, workers))
 
     def _bring_in(self, update: Update) -> IndexChange:
+        check_loading(batch_size=update.batch_size, workers=update.workers)
         made = self.description["embedding"]
-        update = replace(update, weights={name: made[name] for name in ("source", "origin")})
-        change = bring_in(self._state.folder, update, self.embedder, _share())
-        self._take(read_state(self._state.folder))
+        update = replace(update, source={name: made[name] for name in ("source", "of_model", "origin")})
+        change = bring_in(self._state.folder, update, self.embedder, share_of_work())
+        self._reopen()
         return change
+
+    def _reopen(self) -> None:
+        self._search = IndexSearch(read_state(self._state.folder))
 
     def remove(self, paths_or_ids: Sequence[str | os.PathLike[str] | int]) -> int:
         """Removes pictures from the index; their files are not touched.
@@ -390,28 +341,9 @@ class ImageIndex:
         Raises:
             OptionError: Something is not in the index.
         """
-        folder = self._state.folder
-        with folder.locked():
-            self._take(read_state(folder))
-            stay = np.ones(len(self), bool)
-            for one in paths_or_ids:
-                stay[self._positions_at(one)] = False
-            table = self._state.table.chosen(np.flatnonzero(stay))
-            self._write(replace(self._next(), table=table))
-        return int((~stay).sum())
-
-    def _positions_at(self, one: str | os.PathLike[str] | int) -> list[int]:
-        if isinstance(one, int):
-            return [self._position(one)]
-        path = Path(one).expanduser()
-        absolute = path.parent.resolve() / path.name
-        root = self.data
-        name = absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
-        below = "" if name == "." else f"{name}/"
-        found = [at for at, other in enumerate(self._state.table.names) if other == name or other.startswith(below)]
-        if not found:
-            raise OptionError(f"{self.path} has no picture {one}")
-        return found
+        removed = remove_pictures(self._state.folder, paths_or_ids, gpu=self._device.startswith("cuda"))
+        self._reopen()
+        return removed
 
     def rebuild(
         self,
@@ -431,37 +363,17 @@ class ImageIndex:
             whiten: Dimensions of a whitening to learn from the pictures there are now, 0 for none; None: as before.
             whitening: How it is learnt.
         """
-        folder = self._state.folder
-        _check(recall=1 if recall is None else recall, whiten=whiten or None, max_memory=max_memory)
-        with folder.locked():
-            self._take(read_state(folder))
-            before = self._state.settings
-            settings = IndexSettings(
-                kind or before.kind,
-                before.recall if recall is None else recall,
-                before.max_memory if max_memory is None else max_memory,
-                before.whiten if whiten is None else whiten or None,
-                before.whitening if whiten is None else whitening,
-            )
-            self._write(replace(self._next(), settings=settings, anew=True, relearn=whiten is not None))
-
-    def _next(self) -> NextGeneration:
-        """The generation that there is, to be changed."""
-        state = self._state
-        return NextGeneration(
-            data=state.data,
-            table=state.table,
-            added=no_rows(),
-            bad=state.bad,
-            next_id=state.description["next_id"],
-            embedding=state.description["embedding"],
-            features=state.vectors.embeddings.shape[1],
-            settings=state.settings,
+        before = self._state.settings
+        settings = IndexSettings(
+            kind or before.kind,
+            before.recall if recall is None else recall,
+            before.max_memory if max_memory is None else max_memory,
+            before.whiten if whiten is None else whiten or None,
+            before.whitening if whiten is None else whitening,
         )
-
-    def _write(self, new: NextGeneration) -> None:
-        write_generation(self._state.folder, self._state, new, gpu=self._device.startswith("cuda"))
-        self._take(read_state(self._state.folder))
+        gpu = self._device.startswith("cuda")
+        arrange_anew(self._state.folder, settings, relearn=whiten is not None, gpu=gpu)
+        self._reopen()
 
     def verify(self) -> None:
         """Reads all files again and compares every vector of the search with the stored embeddings.
@@ -473,55 +385,3 @@ class ImageIndex:
         from vggtransfer.retrieval.verification import verify
 
         verify(read_state(self._state.folder))
-
-    def exact(self, queries: NDArray[np.float32], *, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """As `nearest_rows` among all pictures, without the index: by comparing with every one."""
-        return exact_neighbours(self._state.vectors, queries, k=k, allowed=self._live)
-
-
-class Items(Sequence[Item]):
-    """The pictures of an index, each made when it is asked for."""
-
-    def __init__(self, state: IndexState) -> None:
-        self._state = state
-
-    def __len__(self) -> int:
-        return len(self._state.table)
-
-    @overload
-    def __getitem__(self, position: int) -> Item: ...
-    @overload
-    def __getitem__(self, position: slice) -> list[Item]: ...
-    def __getitem__(self, position: int | slice) -> Item | list[Item]:
-        places = range(len(self))[position]
-        table, data = self._state.table, self._state.data
-        return table.item(places, data) if isinstance(places, int) else [table.item(place, data) for place in places]
-
-
-def _share() -> Any:
-    from vggtransfer.features.processes import share_of_work
-
-    return share_of_work()
-
-
-def _nearest(label: str, labels: dict[str, int]) -> str:
-    from vggtransfer.errors import did_you_mean
-
-    return did_you_mean(label, labels)
-
-
-def _check(
-    *,
-    recall: float,
-    whiten: int | None,
-    max_memory: float | None,
-    batch_size: int = 1,
-    workers: int | None = None,
-) -> None:
-    if not 0 < recall <= 1:
-        raise OptionError(f"recall={recall:g} is not possible: it must be above 0 and at most 1")
-    if max_memory is not None and max_memory <= 0:
-        raise OptionError(f"max_memory={max_memory:g} is not possible: it must be above 0, in GiB")
-    for name, value, least in (("whiten", whiten, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
-        if value is not None and value < least:
-            raise OptionError(f"{name}={value} is not possible: it must be at least {least}")

@@ -7,9 +7,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from vggtransfer.cache import write_atomically
 from vggtransfer.errors import DataError
@@ -17,30 +15,10 @@ from vggtransfer.retrieval import index as faiss_index
 from vggtransfer.retrieval.index import VectorIndex
 from vggtransfer.retrieval.index_folder import CheckedFile, IndexFolder
 from vggtransfer.retrieval.index_items import ItemTable, read_items
-from vggtransfer.retrieval.index_kind import IndexKind, KindName
+from vggtransfer.retrieval.index_kind import IndexKind
+from vggtransfer.retrieval.index_settings import IndexSettings
 from vggtransfer.retrieval.vector_rows import VectorRows, embeddings_in
 from vggtransfer.retrieval.whitening import load_whitening
-
-WhiteningName = Literal["pca", "learned"]
-
-
-@dataclass(frozen=True)
-class IndexSettings:
-    """What was asked for when the index was built; holds for all changes after.
-
-    Attributes:
-        kind: Of the FAISS index; `auto` is settled anew as the collection grows.
-        recall: Wanted share of the true 10 nearest neighbours among those found.
-        max_memory: GiB that the index may take, or None for half of what is free.
-        whiten: Dimensions after whitening, or None for none.
-        whitening: How it is learnt.
-    """
-
-    kind: KindName = "auto"
-    recall: float = 0.95
-    max_memory: float | None = None
-    whiten: int | None = None
-    whitening: WhiteningName = "pca"
 
 
 class BadFile(NamedTuple):
@@ -133,12 +111,3 @@ def write_bad_files(path: Path, bad: Iterable[BadFile]) -> None:
         writer = csv.writer(file)
         writer.writerow(["path", "sha256", "reason"])
         writer.writerows(bad)
-
-
-def live_rows(table: ItemTable, rows: int) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
-    """Which rows are those of pictures, bool [rows]; None if all are."""
-    if len(table) == rows:
-        return None
-    live = np.zeros(rows, bool)
-    live[table.rows] = True
-    return live

@@ -26,7 +26,8 @@ from vggtransfer.retrieval.index_embedding import (
 )
 from vggtransfer.retrieval.index_folder import IndexFolder
 from vggtransfer.retrieval.index_items import ItemTable, empty_table, sorted_by_id
-from vggtransfer.retrieval.index_state import BadFile, IndexSettings, IndexState, read_state
+from vggtransfer.retrieval.index_settings import IndexSettings
+from vggtransfer.retrieval.index_state import BadFile, IndexState, read_state
 from vggtransfer.retrieval.index_writing import NewRows, NextGeneration, write_generation
 from vggtransfer.retrieval.vector_rows import pieces_of
 from vggtransfer.retrieval.whitening import Whitening
@@ -65,7 +66,7 @@ class Update:
         found: The pictures.
         whole: Whether they are all there is, so that the items of others are removed.
         settings: Of the index.
-        weights: Name or path of the encoder's weights, and where they came from.
+        source: Name or path of the encoder's weights, and where they came from.
         whitening: To use as it is, for a new index.
         batch_size: Pictures per pass through the network.
         workers: Processes that read them; None chooses.
@@ -74,7 +75,7 @@ class Update:
     found: FoundPictures
     whole: bool
     settings: IndexSettings
-    weights: Mapping[str, str]
+    source: Mapping[str, Any]
     whitening: Whitening | None = None
     batch_size: int = 64
     workers: int | None = None
@@ -172,7 +173,7 @@ class _Plan:
                 added=NewRows(len(order), lambda: self._pieces(parts, by_work)),
                 bad=bad,
                 next_id=next_id,
-                embedding=dict(embedder.description) | dict(self._update.weights) | {"digest": embedder.digest},
+                embedding=dict(embedder.description) | dict(self._update.source) | {"digest": embedder.digest},
                 features=embedder.dimension,
                 settings=self._update.settings,
                 whitening=self._update.whitening,

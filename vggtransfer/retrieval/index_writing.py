@@ -20,7 +20,8 @@ from vggtransfer.retrieval.index import VectorIndex
 from vggtransfer.retrieval.index_folder import FORMAT, IndexFolder, file_entry
 from vggtransfer.retrieval.index_items import ItemTable, write_items
 from vggtransfer.retrieval.index_kind import FEWEST_FOR_LISTS, IndexKind, choose_kind
-from vggtransfer.retrieval.index_state import BadFile, IndexSettings, IndexState, write_bad_files
+from vggtransfer.retrieval.index_settings import IndexSettings
+from vggtransfer.retrieval.index_state import BadFile, IndexState, write_bad_files
 from vggtransfer.retrieval.index_tuning import Tuning, tune
 from vggtransfer.retrieval.vector_rows import VectorRows, map_embeddings, pieces_of, write_embeddings
 from vggtransfer.retrieval.whitening import Whitening, learned_whitening, pairs_of_labels, pca_whitening
