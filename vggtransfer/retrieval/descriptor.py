@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vggtransfer.errors import OptionError
+from vggtransfer.encoder.weights import load_weights
+from vggtransfer.errors import WeightsError
 from vggtransfer.features.encoder_choice import Trunk
-from vggtransfer.features.pooling import PoolName, pool_maps
-
-ClassifierLayer = Literal["fc6", "relu6", "fc7", "relu7"]
-CLASSIFIER_LAYERS: tuple[str, ...] = get_args(ClassifierLayer)
+from vggtransfer.features.pooling import pool_maps
+from vggtransfer.retrieval.embedding_choice import EmbeddingChoice
 
 
 class FullyConnected:
@@ -51,6 +49,21 @@ class FullyConnected:
         return (F.relu(x) if self._layer == "relu7" else x).float()
 
 
+def load_classifier_layers(choice: EmbeddingChoice) -> dict[str, Tensor]:
+    """Loads `fc6.weight` to `fc7.bias` if one of these layers was asked for, else nothing.
+
+    Raises:
+        WeightsError: The weights do not hold them.
+    """
+    if not choice.fully_connected:
+        return {}
+    weights = choice.encoder.weights
+    if weights is None or weights == "none":
+        raise WeightsError("random weights have no fully connected layers; take another layer")
+    found = load_weights(choice.encoder.arch, weights, classifier=True).classifier
+    return {name: tensor for name, tensor in found.items() if not name.startswith("fc8")}
+
+
 class Descriptor:
     """Computes the unit vectors of pictures.
 
@@ -59,52 +72,28 @@ class Descriptor:
 
     Args:
         trunk: Gives the maps of the layers.
-        layers: Names of the taps; with `fully_connected`, pool5 alone.
-        pool: How maps become vectors.
-        exponent: Of GeM.
-        scales: Factors on the side of the pictures.
+        choice: Which layers, pooling and scales.
         fully_connected: Takes the place of the pooling.
     """
 
-    def __init__(
-        self,
-        trunk: Trunk,
-        layers: Sequence[str],
-        *,
-        pool: PoolName,
-        exponent: float,
-        scales: Sequence[float],
-        fully_connected: FullyConnected | None,
-    ) -> None:
-        self._trunk, self._layers, self._pool, self._exponent = trunk, layers, pool, exponent
-        self._scales, self._fully_connected = scales, fully_connected
+    def __init__(self, trunk: Trunk, choice: EmbeddingChoice, *, fully_connected: FullyConnected | None) -> None:
+        self._trunk, self._choice, self._fully_connected = trunk, choice, fully_connected
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Turns pictures [batch, 3, height, width], uint8 or float in [0, 1], into float32 [batch, features]."""
         with torch.inference_mode():
-            parts = [self._of_scale(_resized(pictures, scale)) for scale in self._scales]
+            parts = [self._of_scale(_resized(pictures, scale)) for scale in self._choice.scales]
             return parts[0] if len(parts) == 1 else F.normalize(torch.stack(parts).mean(dim=0), dim=1)
 
     def _of_scale(self, pictures: Tensor) -> Tensor:
         maps = self._trunk(pictures)
         if self._fully_connected is not None:
             return F.normalize(self._fully_connected(maps["pool5"]), dim=1)
+        choice = self._choice
         vectors = [
-            F.normalize(pool_maps(maps[layer], self._pool, exponent=self._exponent), dim=1) for layer in self._layers
+            F.normalize(pool_maps(maps[layer], choice.pool, exponent=choice.exponent), dim=1) for layer in choice.taps
         ]
         return vectors[0] if len(vectors) == 1 else F.normalize(torch.cat(vectors, dim=1), dim=1)
-
-
-def checked_scales(scales: Sequence[float]) -> tuple[float, ...]:
-    """Returns the scales as a tuple.
-
-    Raises:
-        OptionError: There is none, or one that cannot be used.
-    """
-    chosen = tuple(float(scale) for scale in scales)
-    if not chosen or not all(0.1 <= scale <= 4 for scale in chosen) or len(set(chosen)) < len(chosen):
-        raise OptionError(f"scales={list(chosen)} is not possible: give one or more, each once, from 0.1 to 4")
-    return chosen
 
 
 def _resized(pictures: Tensor, scale: float) -> Tensor:

@@ -6,9 +6,8 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast, get_args
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,30 +16,28 @@ from torch import Tensor
 
 from vggtransfer.data.cores import usable_cores
 from vggtransfer.data.resampling import Picture
-from vggtransfer.encoder.architectures import ArchitectureName, architecture
+from vggtransfer.encoder.architectures import ArchitectureName
 from vggtransfer.encoder.input_check import check_range
 from vggtransfer.encoder.trunk_files import weights_digest
-from vggtransfer.encoder.weights import load_weights
 from vggtransfer.errors import BadImageError, OptionError, WeightsError
 from vggtransfer.features.encoder_choice import (
     FeaturePrecision,
+    Trunk,
     choose_device,
-    choose_encoder,
     compute_type,
     load_encoder,
     resolved_precision,
 )
 from vggtransfer.features.frozen_trunk import FrozenTrunk
 from vggtransfer.features.given_pictures import GivenPicture, as_pictures, read_picture
-from vggtransfer.features.layer_choice import layer_names, map_shape
-from vggtransfer.features.pooling import GEM_EXPONENT, PoolName
+from vggtransfer.features.pooling import PoolName
 from vggtransfer.features.processes import share_of_work
 from vggtransfer.features.quantized_trunk import QuantizedTrunk
-from vggtransfer.retrieval.descriptor import CLASSIFIER_LAYERS, Descriptor, FullyConnected, checked_scales
+from vggtransfer.features.read_ahead import read_ahead
+from vggtransfer.retrieval.descriptor import Descriptor, FullyConnected, load_classifier_layers
+from vggtransfer.retrieval.embedding_choice import choose_embedding
 from vggtransfer.retrieval.whitening import Whitening
 
-_DEFAULT_LAYER = "pool5"
-_DEFAULT_POOL: PoolName = "gem"
 _CALIBRATION_PICTURES = 64
 
 _Given = TypeVar("_Given")
@@ -50,6 +47,10 @@ _Read = TypeVar("_Read")
 class Embedder:
     """Turns pictures into unit vectors whose inner product tells how alike they are.
 
+    The defaults for the network in the package are what measured best by label on flowers12's training pictures, of
+    five layers and some combinations, five poolings and four sizes (tests/benchmarks/retrieval_quality.py has what
+    they reach elsewhere). Those for other networks are the papers'.
+
     Args:
         arch: Architecture; None: vgg16, or that of the model.
         model: Run directory of `finetune`, instead of arch and weights: its encoder, and pictures of its size.
@@ -57,11 +58,12 @@ class Embedder:
             the same in every process.
         layer: Name from the papers, such as `pool5` or `relu4_3`, or several separated by commas, whose unit vectors
             are put one after the other. `fc6`, `relu6`, `fc7` or `relu7` of a published network take the place of the
-            pooling. None: `pool5`.
-        pool: See `vggtransfer.features.pooling.PoolName`. None: `gem`.
+            pooling. None: `pool5`, for the network in the package `relu3_3,relu4_3`.
+        pool: See `vggtransfer.features.pooling.PoolName`. None: `gem`, with the exponent that a model of
+            `finetune --head arcface` has learnt; for the network in the package `rmac`.
         scales: Factors on the side of the pictures; the vectors of several are averaged.
-        image_size: Side of the square that a picture is resized and cropped to, in pixels; None: 224, or that of the
-            model.
+        image_size: Side of the square that a picture is resized and cropped to, in pixels; None: 224, for the
+            network in the package 112, or that of the model.
         crop_fraction: Part of the short side that is kept; None: 0.875, for pictures below 96 pixels 1, or that of the
             model.
         precision: Of the computation: `auto` uses bfloat16 where the hardware is good at it, else float32. `int8` is
@@ -77,6 +79,7 @@ class Embedder:
         image_size: Side of the square that a picture becomes.
         crop_fraction: Part of the short side that is kept.
         weights: A name or a path that gives the same weights again, also those of a model.
+        of_model: Whether that path is to be given as `model`.
         device: Where the network is.
         whitening: What is applied to each vector.
 
@@ -102,78 +105,60 @@ class Embedder:
         batch_size: int = 64,
         workers: int | None = None,
     ) -> None:
-        if model is not None and (arch is not None or weights != "default"):
-            name, value = ("arch", arch) if arch is not None else ("weights", weights)
-            raise OptionError(f"model={model} brings its own encoder; leave out {name}={value}, or the model")
-        layers = layer_names(layer or _DEFAULT_LAYER)
-        connected = next((name for name in layers if name in CLASSIFIER_LAYERS), None)
-        if connected and (len(layers) > 1 or pool not in (None, "none")):
-            raise OptionError(f"layer={layer} is a vector already: leave out pool, and other layers")
-        if pool not in (None, *get_args(PoolName)) or (pool == "none" and not connected):
-            known = ", ".join(name for name in get_args(PoolName) if name != "none")
-            raise OptionError(f"pool={pool} is not possible: use {known}")
         if batch_size < 1 or (workers is not None and workers < 1):
             raise OptionError(f"batch_size={batch_size} and workers={workers} must be at least 1")
-        self._scales = checked_scales(scales)
+        choice = choose_embedding(
+            arch=arch,
+            model=model,
+            weights=weights,
+            layer=layer,
+            pool=pool,
+            scales=scales,
+            image_size=image_size,
+            crop_fraction=crop_fraction,
+        )
+        self._choice, self.of_model = choice, model is not None
+        self.weights = _same_anywhere(str(choice.encoder.weights))
+        self.image_size, self.crop_fraction = choice.encoder.image_size, choice.encoder.crop_fraction
+        self._batch_size, self._workers = batch_size, workers or min(usable_cores(), 8)
         self.device = choose_device(device, precision, local_rank=share_of_work().local_rank)
         self._precision = resolved_precision(precision, self.device)
-        choice = choose_encoder(
-            arch=arch, weights=weights, model=model, image_size=image_size, crop_fraction=crop_fraction
-        )
-        if not 0 < choice.crop_fraction <= 1:
-            raise OptionError(f"crop_fraction={crop_fraction} is not possible: it must be above 0 and at most 1")
-        self.image_size, self.crop_fraction = choice.image_size, choice.crop_fraction
-        self.weights = _same_anywhere(str(choice.weights))
-        self._batch_size, self._workers = batch_size, workers or min(usable_cores(), 8)
-        self._taps = ("pool5",) if connected else layers
-        self._pool: PoolName = "none" if connected else pool or _DEFAULT_POOL
-        self._exponent = GEM_EXPONENT
-        known_layers = architecture(choice.arch)
-        shapes = [
-            map_shape(known_layers, name, image_size=round(scale * self.image_size))
-            for name in self._taps
-            for scale in self._scales
-        ]
         # The classifier before the encoder, so that a download serves both.
-        classifier = _classifier(choice.arch, choice.weights) if connected else {}
-        self._encoder = load_encoder(choice.arch, choice.weights)
+        classifier = load_classifier_layers(choice)
+        self._encoder = load_encoder(choice.encoder.arch, choice.encoder.weights)
         self._fully_connected = None
-        if connected:
+        if choice.fully_connected:
             self._fully_connected = FullyConnected(
-                classifier, connected, device=self.device, compute_type=compute_type(self._precision)
+                classifier, choice.fully_connected, device=self.device, compute_type=compute_type(self._precision)
             )
-        self._features = 4096 if connected else sum(shape[0] for shape in shapes) // len(self._scales)
-        self._encoder_description: dict[str, Any] = {
-            "architecture": choice.arch,
+        self._network_description: dict[str, Any] = {
+            "architecture": choice.encoder.arch,
             "weights": self._encoder.digest,
-            "layer": ",".join(layers),
-            "pool": self._pool,
-            "gem_exponent": self._exponent if self._pool == "gem" else None,
-            "scales": list(self._scales),
+            "classifier": weights_digest(classifier) if classifier else None,
+            "layer": ",".join(choice.layers),
+            "pool": choice.pool,
+            "gem_exponent": choice.exponent if choice.pool == "gem" else None,
+            "scales": list(choice.scales),
             "image_size": self.image_size,
             "crop_fraction": self.crop_fraction,
         }
-        if connected:
-            self._encoder_description["classifier"] = weights_digest(classifier)
         self._descriptor: Descriptor | None = None
         if self._precision != "int8":
-            trunk = FrozenTrunk(
-                self._encoder, self._taps, device=self.device, compute_type=compute_type(self._precision)
-            )
-            self._descriptor = self._described_by(trunk)
+            kind = compute_type(self._precision)
+            self._use(FrozenTrunk(self._encoder, choice.taps, device=self.device, compute_type=kind))
         self.whitening: Whitening | None = None
         self._set_whitening(whitening)
 
     @property
     def dimension(self) -> int:
         """Length of the vectors."""
-        return self._features if self.whitening is None else self.whitening.dimension
+        return self._choice.features if self.whitening is None else self.whitening.dimension
 
     @property
     def description(self) -> dict[str, Any]:
         """All that the vectors depend on but for rounding, in plain values for JSON or YAML."""
         return {
-            **self._encoder_description,
+            **self._network_description,
             "whitening": None if self.whitening is None else self.whitening.digest,
             "dimension": self.dimension,
         }
@@ -264,28 +249,20 @@ class Embedder:
                 at += 1
 
     def _set_whitening(self, whitening: Whitening | None) -> None:
-        if whitening is not None and len(whitening.mean) != self._features:
-            given = f"{self._encoder_description['layer']} of {self._encoder_description['architecture']}"
+        if whitening is not None and len(whitening.mean) != self._choice.features:
             raise OptionError(
-                f"the whitening is for vectors of {len(whitening.mean)} numbers, but {given} "
-                f"gives {self._features}; learn it with this encoder"
+                f"the whitening is for vectors of {len(whitening.mean)} numbers, but {','.join(self._choice.layers)} "
+                f"of {self._choice.encoder.arch} gives {self._choice.features}; learn it with this encoder"
             )
         self.whitening = whitening
 
-    def _described_by(self, trunk: FrozenTrunk | QuantizedTrunk) -> Descriptor:
-        return Descriptor(
-            trunk,
-            self._taps,
-            pool=self._pool,
-            exponent=self._exponent,
-            scales=self._scales,
-            fully_connected=self._fully_connected,
-        )
+    def _use(self, trunk: Trunk) -> None:
+        self._descriptor = Descriptor(trunk, self._choice, fully_connected=self._fully_connected)
 
     def _calibrate(self, pictures: Tensor) -> None:
         if pictures.dtype != torch.uint8:
             pictures = (pictures * 255).round().clamp(0, 255).to(torch.uint8)
-        self._descriptor = self._described_by(QuantizedTrunk(self._encoder, self._taps, [pictures]))
+        self._use(QuantizedTrunk(self._encoder, self._choice.taps, [pictures]))
 
     def _calibrate_on_files(self, paths: Sequence[Path]) -> None:
         step = max(1, len(paths) // _CALIBRATION_PICTURES)
@@ -305,18 +282,7 @@ class Embedder:
             return error
 
     def _read(self, given: Sequence[_Given], read: Callable[[_Given], _Read]) -> Iterator[list[_Read]]:
-        """Yields pictures in batches while the next batch is being decoded."""
-        with ThreadPoolExecutor(self._workers) as pool:
-            coming: list[Future[_Read]] = []
-            try:
-                for start in range(0, len(given) + self._batch_size, self._batch_size):
-                    current = coming
-                    coming = [pool.submit(read, one) for one in given[start : start + self._batch_size]]
-                    if current:
-                        yield [future.result() for future in current]
-            finally:
-                for future in coming:
-                    future.cancel()
+        return read_ahead(given, read, batch_size=self._batch_size, workers=self._workers)
 
 
 def _stacked(pictures: Sequence[Picture]) -> Tensor:
@@ -327,11 +293,3 @@ def _same_anywhere(weights: str) -> str:
     """The weights as they can be asked for from another working directory."""
     path = Path(weights).expanduser()
     return str(path.resolve()) if path.exists() else weights
-
-
-def _classifier(arch: str, weights: str | Path | None) -> dict[str, Tensor]:
-    if weights in (None, "none"):
-        raise WeightsError("random weights have no fully connected layers; take another layer")
-    assert weights is not None
-    found = load_weights(arch, weights, classifier=True).classifier
-    return {name: tensor for name, tensor in found.items() if not name.startswith("fc8")}

@@ -86,22 +86,23 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return scaled
 
 
-def pca_whitening(vectors: NDArray[np.float32], *, dimension: int | None = None, shrink: float = 0.0) -> Whitening:
+def pca_whitening(vectors: NDArray[np.float32], *, dimension: int | None = None, shrink: float = 10.0) -> Whitening:
     """Learns PCA whitening (Jegou & Chum 2012, "Negative evidences and co-occurences in image retrieval").
 
     Args:
         vectors: Embeddings of pictures, float32 [n, features].
         dimension: Directions to keep, those of the largest variance; None: all that the vectors have.
-        shrink: 0 gives all directions variance 1. Up to 1 adds that part of the mean variance to each before, which
-            damps directions that few pictures speak for.
+        shrink: 0 is the paper's: every direction gets variance 1. This many times the mean variance is added to each
+            before, so that directions with little variance, which are mostly noise, are not blown up. The default
+            measured best by label on flowers12, where 0 is worse than no whitening; a large one only turns.
 
     Raises:
-        OptionError: There are not enough vectors for the dimension, or the shrinkage is out of range.
+        OptionError: There are not enough vectors for the dimension, or the shrinkage is negative.
     """
-    if not 0 <= shrink <= 1:
-        raise OptionError(f"shrink={shrink} is not possible: it must be from 0 to 1")
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    variances, directions = _principal_directions(vectors.astype(np.float64) - mean)
+    _check_shrink(shrink)
+    exact = vectors.astype(np.float64)
+    mean = exact.mean(axis=0)
+    variances, directions = _principal_directions(exact - mean)
     kept = _kept(dimension, variances, len(vectors))
     variances = variances + shrink * variances.mean()
     projection = directions[:, :kept] / np.sqrt(variances[:kept])
@@ -109,31 +110,35 @@ def pca_whitening(vectors: NDArray[np.float32], *, dimension: int | None = None,
 
 
 def learned_whitening(
-    vectors: NDArray[np.float32], pairs: NDArray[np.intp], *, dimension: int | None = None
+    vectors: NDArray[np.float32], pairs: NDArray[np.intp], *, dimension: int | None = None, shrink: float = 0.3
 ) -> Whitening:
     """Learns discriminative whitening from pairs that match (Mikolajczyk & Matas 2007; Radenovic et al. 2018, 3.4).
 
-    The differences within pairs are whitened first, P1 = C_S^(-1/2) by Cholesky decomposition; then the directions of
-    the largest variance of all pictures are kept. Other than in the paper, C_S is taken of the differences' mean square
-    with a thousandth of its mean variance added, so that few pairs suffice.
+    The covariance C_S of the differences within pairs is whitened first, by the inverse of its Cholesky factor; then
+    those directions are kept in which all pictures differ most.
 
     Args:
         vectors: Embeddings, float32 [n, features].
         pairs: Rows of `vectors` that show the same, [m, 2]; `pairs_of_labels` makes them of labels.
         dimension: Directions to keep; None: all that the vectors have.
+        shrink: 0 is the paper's, for many more pairs than features. This many times the mean variance of the
+            differences is added to each direction. The default measured best on flowers12 with 60 to 360 pictures.
 
     Raises:
-        OptionError: There are not enough vectors for the dimension, or no pair.
+        OptionError: There are not enough vectors for the dimension, no pair, or too little shrinkage for so few.
     """
+    _check_shrink(shrink)
     if len(pairs) == 0:
         raise OptionError("learned whitening needs pairs of pictures that show the same; there is none")
     exact = vectors.astype(np.float64)
-    # The paper's mean is that of the query sides of all pairs; it becomes the mean of all, which needs no roles.
     mean = exact.mean(axis=0)
     differences = exact[pairs[:, 0]] - exact[pairs[:, 1]]
     within = differences.T @ differences / len(differences)
-    within += 1e-3 * np.trace(within) / len(within) * np.eye(len(within))
-    whitened = np.linalg.inv(np.linalg.cholesky(within))
+    within += shrink * np.trace(within) / len(within) * np.eye(len(within))
+    try:
+        whitened = np.linalg.inv(np.linalg.cholesky(within))
+    except np.linalg.LinAlgError:
+        raise OptionError(f"shrink={shrink} is too little for {len(pairs)} pairs; use 0.1 or more") from None
     variances, directions = _principal_directions((exact - mean) @ whitened.T)
     kept = _kept(dimension, variances, len(vectors))
     projection = directions[:, :kept].T @ whitened
@@ -153,6 +158,11 @@ def pairs_of_labels(labels: NDArray[np.generic], *, per_picture: int = 4, seed: 
     return np.concatenate(pairs) if pairs else np.empty((0, 2), np.intp)
 
 
+def _check_shrink(shrink: float) -> None:
+    if not 0 <= shrink <= 1e6:
+        raise OptionError(f"shrink={shrink} is not possible: it must be from 0 to 1,000,000")
+
+
 def _principal_directions(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Variances [features] in falling order, and the directions as columns."""
     variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
@@ -160,8 +170,7 @@ def _principal_directions(centred: NDArray[np.float64]) -> tuple[NDArray[np.floa
 
 
 def _kept(dimension: int | None, variances: NDArray[np.float64], count: int) -> int:
-    rank = int((variances > 1e-9 * variances[0]).sum())
-    rank = min(rank, count - 1)
+    rank = min(int((variances > 1e-9 * variances[0]).sum()), count - 1)
     if dimension is None and rank > 0:
         return rank
     if dimension is None or not 1 <= dimension <= rank:
