@@ -151,10 +151,12 @@ def pairs_of_labels(labels: NDArray[np.generic], *, per_picture: int = 4, seed: 
     pairs = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        # Each with those that follow it in a random circle: no pair twice.
+        # Each with those that follow it in a random circle, not as far as its other side: no pair comes twice.
         circle = generator.permutation(members)
-        steps = range(1, min(per_picture, (len(circle) - 1) // 2) + 1) if len(circle) > 2 else range(1, len(circle))
+        steps = range(1, min(per_picture, (len(circle) - 1) // 2) + 1)
         pairs += [np.stack([circle, np.roll(circle, -step)], axis=1) for step in steps]
+        if len(circle) == 2:
+            pairs.append(circle[None])
     return np.concatenate(pairs) if pairs else np.empty((0, 2), np.intp)
 
 
