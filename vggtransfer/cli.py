@@ -70,6 +70,7 @@ Transfer learning and feature extraction with VGG networks.
 """
 
 _CLASSIFICATION = "vggtransfer.classification"
+_RETRIEVAL = "vggtransfer.retrieval"
 _WEIGHTS = "vggtransfer.encoder.weights_commands"
 
 COMMANDS = (
@@ -128,6 +129,52 @@ COMMANDS = (
     Command("weights fetch", f"{_WEIGHTS}:fetch_weights", "Download and verify weights.", positionals=("arch",)),
     Command("weights convert", f"{_WEIGHTS}:convert_weights", "Convert a checkpoint.", positionals=("source",)),
     Command("weights path", f"{_WEIGHTS}:weights_path", "Print where weights are kept.", positionals=("arch",)),
+    Command(
+        "index build",
+        f"{_RETRIEVAL}.recipe:index_build",
+        "Make a folder of pictures searchable by picture.",
+        sections={"data": "Collection", "arch": "Embedding", "kind": "Index", "precision": "Machine"},
+    ),
+    Command("index add", f"{_RETRIEVAL}.recipe:index_add", "Add pictures.", positionals=("index", "paths")),
+    Command("index remove", f"{_RETRIEVAL}.recipe:index_remove", "Remove pictures.", positionals=("index", "paths")),
+    Command(
+        "index sync",
+        f"{_RETRIEVAL}.recipe:index_sync",
+        "Bring an index up to date with its folder.",
+        positionals=("index",),
+    ),
+    Command(
+        "index rebuild",
+        f"{_RETRIEVAL}.recipe:index_rebuild",
+        "Arrange an index anew, without embedding.",
+        positionals=("index",),
+    ),
+    Command("index info", f"{_RETRIEVAL}.inspection:index_info", "Show what an index holds.", positionals=("index",)),
+    Command("index verify", f"{_RETRIEVAL}.inspection:index_verify", "Check an index.", positionals=("index",)),
+    Command(
+        "index evaluate",
+        f"{_RETRIEVAL}.measuring:index_evaluate",
+        "Measure recall, and precision by label or ground truth.",
+        positionals=("index",),
+    ),
+    Command(
+        "index duplicates",
+        f"{_RETRIEVAL}.inspection:index_duplicates",
+        "Find pictures that are there twice.",
+        positionals=("index",),
+    ),
+    Command(
+        "search",
+        f"{_RETRIEVAL}.search_command:search",
+        "Find the nearest pictures of a collection.",
+        positionals=("index", "queries"),
+    ),
+    Command(
+        "browse",
+        "vggtransfer.retrieval.browse.command:browse",
+        "Look through a collection in the browser.",
+        positionals=("index",),
+    ),
     Command("doctor", "vggtransfer.doctor.command:doctor", "Say what is installed, and what to type to mend it."),
 )
 

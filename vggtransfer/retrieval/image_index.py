@@ -203,14 +203,29 @@ class ImageIndex:
         return self.search_many([query], k=k, label=label)[0]
 
     def search_many(
-        self, queries: Sequence[Query] | NDArray[np.float32], *, k: int = 10, label: str | None = None
+        self,
+        queries: Sequence[Query] | NDArray[np.float32],
+        *,
+        k: int = 10,
+        label: str | None = None,
+        expand: int = 0,
     ) -> list[list[Neighbour]]:
-        """As `search`, for many pictures, or vectors [queries, dimension of the embedder], at once."""
+        """As `search`, for many pictures, or vectors [queries, dimension of the embedder], at once.
+
+        Args:
+            queries: Pictures, or vectors.
+            k: How many neighbours of each.
+            label: Only pictures with this label.
+            expand: Search once more with each query and so many of its neighbours together: alpha query expansion,
+                Radenovic et al. 2018, section 5.4, with alpha = 3. Scores are those of the second search.
+        """
         embeddings = queries if isinstance(queries, np.ndarray) else self.embed(queries)
         features = self._state.vectors.embeddings.shape[1]
         if embeddings.ndim != 2 or embeddings.shape[1] != features:
             raise InputError(f"vectors of shape {list(embeddings.shape)} cannot be searched for; [n, {features}] can")
         whitened = self._state.vectors.of(embeddings.astype(np.float32, copy=False))
+        if expand:
+            whitened = self._search.expanded(whitened, count=expand)
         return self._search.neighbours(whitened, k=k, label=label)
 
     def neighbours_of(self, id: int, *, k: int = 10, label: str | None = None) -> list[Neighbour]:  # noqa: A002
@@ -269,7 +284,7 @@ class ImageIndex:
         rows = table.rows if ids is None else table.rows[[self._search.position(one) for one in ids]]
         return self._state.vectors[rows]
 
-    def duplicates(self, *, threshold: float = 0.95) -> list[DuplicateGroup]:
+    def duplicates(self, *, threshold: float | None = None) -> list[DuplicateGroup]:
         """Finds groups of pictures that are the same; see `vggtransfer.retrieval.duplicates.find_duplicates`."""
         from vggtransfer.retrieval.duplicates import find_duplicates
 

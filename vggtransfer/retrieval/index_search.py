@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggtransfer.errors import OptionError, did_you_mean
+from vggtransfer.retrieval.expansion import expand_queries
 from vggtransfer.retrieval.index_items import Item
 from vggtransfer.retrieval.index_state import IndexState
 from vggtransfer.retrieval.index_tuning import exact_neighbours
 from vggtransfer.retrieval.neighbours import Neighbour
+
+_ALPHA = 3.0
 
 _FEW_ROWS = 20_000
 """Among so few vectors an exact search is quick, and no approximate one can miss those that a filter leaves."""
@@ -74,6 +77,19 @@ class IndexSearch:
             order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
             return np.take_along_axis(scores, order, axis=1), among[order]
         return self.state.index.search(queries, k=k, vectors=vectors, allowed=allowed)
+
+    def expanded(self, queries: NDArray[np.float32], *, count: int) -> NDArray[np.float32]:
+        """Queries joined with their nearest pictures; see `expand_queries`.
+
+        Raises:
+            OptionError: The count is below 1.
+        """
+        if count < 1:
+            raise OptionError(f"expand={count} is not possible: it must be at least 0")
+        _, rows = self.rows(queries, k=min(count, len(self.state.table)))
+        found, places = np.unique(rows, return_inverse=True)
+        vectors = self.state.vectors[found]
+        return expand_queries(queries, vectors, places.reshape(rows.shape), count=rows.shape[1], alpha=_ALPHA)
 
     def exact_rows(self, queries: NDArray[np.float32], *, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As `rows` among all pictures, by comparing with every one."""
