@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from starlette.types import ASGIApp
 
 from vggtransfer.errors import OptionError
+from vggtransfer.retrieval.browse.app import make_app
 from vggtransfer.retrieval.browse.serving import make_server
 from vggtransfer.retrieval.browse.snapshot import Watched
 from vggtransfer.retrieval.index_items import Item
@@ -69,8 +72,8 @@ class ColourCollection:
         found = self.search(self._vectors[id - 1], k=len(self.items), label=label)
         return [neighbour for neighbour in found if neighbour.id != id][:k]
 
-    def duplicates(self, *, threshold: float) -> list[DuplicateGroup]:
-        if threshold > 0.98:
+    def duplicates(self, *, threshold: float | None) -> list[DuplicateGroup]:
+        if threshold is not None and threshold > 0.98:
             return []
         return [
             DuplicateGroup("exact", (self.items[0], self.items[5]), 1.0),
@@ -117,13 +120,13 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def serve() -> Iterator[Callable[..., Site]]:
+def serve_app() -> Iterator[Callable[..., Site]]:
     """Starts a server on a port of its own; all of them end with the tests."""
     running = []
 
-    def start(collection: ColourCollection, *, max_upload: int = 1_000_000) -> Site:
+    def start(app: ASGIApp, collection: Any) -> Site:
         listening = socket.create_server(("127.0.0.1", 0))
-        server = make_server(Watched(collection, lambda before: before), max_upload=max_upload)
+        server = make_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         running.append((server, thread, listening))
@@ -136,6 +139,17 @@ def serve() -> Iterator[Callable[..., Site]]:
         server.should_exit = True
         thread.join()
         listening.close()
+
+
+@pytest.fixture(scope="session")
+def serve(serve_app: Callable[..., Site]) -> Callable[..., Site]:
+    """Starts a server for a collection."""
+
+    def start(collection: ColourCollection, *, max_upload: int = 1_000_000) -> Site:
+        app = make_app(Watched(collection, lambda before: before), max_upload=max_upload)
+        return serve_app(app, collection)
+
+    return start
 
 
 @pytest.fixture(scope="session")

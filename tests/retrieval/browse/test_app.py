@@ -117,6 +117,7 @@ def test_duplicates_by_threshold(site: Site, read_page: Callable[[str], Any]) ->
     assert "2 pictures, byte for byte the same" in page.text
     assert "3 pictures, cosine 0.990" in page.text
     assert "red/0.png" in page.text
+    assert site.ask("/duplicates?threshold=").text == site.ask("/duplicates").text
     assert "No two pictures" in read_page(site.ask("/duplicates?threshold=0.99").text).text
 
 

@@ -77,7 +77,8 @@ class Browser:
         """Waits until the address matches and the page with its pictures is there."""
         end = time.monotonic() + 60
         while not re.search(pattern, self.address) or not self.run(
-            "return document.readyState === 'complete' && [...document.images].every(image => image.complete)"
+            "return document.readyState === 'complete' && [...document.images].every(image => image.complete"
+            " || image.getBoundingClientRect().top > innerHeight)"
         ):
             assert time.monotonic() < end, f"{self.address} does not become {pattern}"
             time.sleep(0.02)

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import FastAPI, Query, Request
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -29,7 +30,11 @@ ItemId = Annotated[int, InPath(ge=0, le=_LARGEST_ID)]
 Label = Annotated[str, Query(max_length=1000)]
 Count = Annotated[int, Query(ge=1, le=200)]
 PageNumber = Annotated[int, Query(ge=1, le=10**9)]
-Threshold = Annotated[float, Query(ge=0.5, le=1)]
+Threshold = Annotated[
+    float | None,
+    Query(ge=0.1, le=1),
+    BeforeValidator(lambda given: given or None),  # a form sends an empty text for what was not chosen
+]
 
 
 def make_app(watched: Watched, *, max_upload: int) -> ASGIApp:
@@ -98,7 +103,7 @@ def make_app(watched: Watched, *, max_upload: int) -> ASGIApp:
         return Response(kept(token).jpeg, media_type="image/jpeg")
 
     @app.get("/duplicates")
-    def duplicates(threshold: Threshold = 0.95, page: PageNumber = 1) -> Response:
+    def duplicates(threshold: Threshold = None, page: PageNumber = 1) -> Response:
         return HTMLResponse(pages.duplicates(watched.now(), threshold, page))
 
     @app.get("/style.css")

@@ -39,6 +39,7 @@ def browse(index: Path, *, port: int = 8000, open_browser: bool = False, max_upl
         except ModuleNotFoundError:
             text = f"vggtransfer browse needs {module}, which is not installed: pip install 'vggtransfer[web]'"
             raise VGGTransferError(text) from None
+    from vggtransfer.retrieval.browse.app import make_app
     from vggtransfer.retrieval.browse.serving import serve
     from vggtransfer.retrieval.browse.snapshot import Watched
     from vggtransfer.retrieval.image_index import ImageIndex
@@ -52,7 +53,7 @@ def browse(index: Path, *, port: int = 8000, open_browser: bool = False, max_upl
         print(f"{len(opened):,} pictures of {opened.data} at {address} (Ctrl-C ends it)", flush=True)
         if open_browser:
             webbrowser.open(address)
-        serve(Watched(opened, reopened), listening, max_upload=round(max_upload * 1e6))
+        serve(make_app(Watched(opened, reopened), max_upload=round(max_upload * 1e6)), listening)
 
 
 def _listening(port: int) -> socket.socket:

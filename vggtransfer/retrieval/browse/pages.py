@@ -18,7 +18,7 @@ _PACKAGE = "vggtransfer.retrieval.browse"
 _ITEMS_PER_PAGE = 60
 _GROUPS_PER_PAGE = 25
 _COUNTS = (12, 24, 48, 96)
-_THRESHOLDS = (0.9, 0.95, 0.98, 0.99)
+_THRESHOLDS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
 class Choice(NamedTuple):
@@ -76,10 +76,11 @@ class Pages:
             "neighbours.html", now, item=None, token=token, found=found, choice=choice, note="", same_label=None
         )
 
-    def duplicates(self, now: Snapshot, threshold: float, page: int) -> str:
+    def duplicates(self, now: Snapshot, threshold: float | None, page: int) -> str:
         """Groups of pictures that are the same or nearly so."""
-        content = _paged(now.duplicates(threshold), page, _GROUPS_PER_PAGE, {"threshold": f"{threshold:g}"})
-        content |= {"threshold": threshold, "thresholds": sorted({*_THRESHOLDS, threshold})}
+        chosen = {} if threshold is None else {"threshold": f"{threshold:g}"}
+        content = _paged(now.duplicates(threshold), page, _GROUPS_PER_PAGE, chosen)
+        content |= {"threshold": threshold, "thresholds": sorted({*_THRESHOLDS, threshold or 1})}
         return self._render("duplicates.html", now, place="duplicates", choice=Choice(), **content)
 
     def message(self, now: Snapshot, text: str) -> str:

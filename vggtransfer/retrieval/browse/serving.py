@@ -5,21 +5,14 @@ from __future__ import annotations
 import socket
 
 import uvicorn
-
-from vggtransfer.retrieval.browse.app import make_app
-from vggtransfer.retrieval.browse.snapshot import Watched
+from starlette.types import ASGIApp
 
 
-def make_server(watched: Watched, *, max_upload: int) -> uvicorn.Server:
-    """Makes the server; `server.run(sockets=[...])` answers until `server.should_exit` is set.
-
-    Args:
-        watched: What it shows.
-        max_upload: Bytes of a picture searched by.
-    """
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """Makes the server of an application; `server.run(sockets=[...])` answers until `server.should_exit` is set."""
     return uvicorn.Server(
         uvicorn.Config(
-            make_app(watched, max_upload=max_upload),
+            app,
             http="h11",
             ws="none",
             lifespan="off",
@@ -34,9 +27,9 @@ def make_server(watched: Watched, *, max_upload: int) -> uvicorn.Server:
     )
 
 
-def serve(watched: Watched, listening: socket.socket, *, max_upload: int) -> None:
+def serve(app: ASGIApp, listening: socket.socket) -> None:
     """Answers on a listening socket until Ctrl-C."""
     try:
-        make_server(watched, max_upload=max_upload).run(sockets=[listening])
+        make_server(app).run(sockets=[listening])
     except KeyboardInterrupt:  # the usual end; uvicorn has shut down, and passes it on
         print()

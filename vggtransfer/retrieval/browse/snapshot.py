@@ -25,7 +25,7 @@ class Snapshot:
 
     def __init__(self, index: Collection) -> None:
         self.index = index
-        self._duplicates: dict[float, list[DuplicateGroup]] = {}
+        self._duplicates: dict[float | None, list[DuplicateGroup]] = {}
         self._comparing = threading.Lock()
 
     @cached_property
@@ -45,7 +45,7 @@ class Snapshot:
             places.setdefault(item.label, []).append(place)
         return places
 
-    def duplicates(self, threshold: float) -> list[DuplicateGroup]:
+    def duplicates(self, threshold: float | None) -> list[DuplicateGroup]:
         """Groups of pictures that are the same or nearly so; compares all with all, once for each threshold."""
         with self._comparing:
             if threshold not in self._duplicates:
