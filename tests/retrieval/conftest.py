@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ class ColourEmbedder:
 
     def embed(self, pictures: Tensor) -> NDArray[np.float32]:
         self.embedded += len(pictures)
-        small = torch.nn.functional.adaptive_avg_pool2d(pictures.float() / 255, 4)
+        pixels = pictures.float() / 255 if pictures.dtype == torch.uint8 else pictures
+        small = torch.nn.functional.adaptive_avg_pool2d(pixels, 4)
         return unit_rows(small.flatten(1).numpy() - 0.5)
 
     def embed_pictures(self, pictures: list[Any]) -> NDArray[np.float32]:
@@ -42,7 +44,7 @@ class ColourEmbedder:
             image = picture if isinstance(picture, Image.Image) else Image.open(picture)
             with image:
                 arrays.append(np.asarray(image.convert("RGB")))
-        rows = self.embed(torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2))
+        rows: NDArray[np.float32] = self.embed(torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2))
         self.embedded -= len(arrays)  # queries do not count
         return rows
 
@@ -56,8 +58,18 @@ def draw(path: Path, number: int) -> Path:
 
 
 @pytest.fixture
+def colours() -> type[ColourEmbedder]:
+    return ColourEmbedder
+
+
+@pytest.fixture
 def embedder() -> ColourEmbedder:
     return ColourEmbedder()
+
+
+@pytest.fixture
+def drawn() -> Callable[[Path, int], Path]:
+    return draw
 
 
 @pytest.fixture

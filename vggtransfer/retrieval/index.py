@@ -107,6 +107,7 @@ def build(vectors: VectorRows, rows: NDArray[np.int64], kind: IndexKind, *, gpu:
         index.cp.niter = 10
     if kind.kind == "ivfpq":
         index.pq.cp.min_points_per_centroid = 1
+        index.do_polysemous_training = False  # takes most of the time, for a kind of search that is not used here
     if gpu:
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     if kind.lists:

@@ -25,7 +25,8 @@ from vggtransfer.retrieval.index_folder import PARTS_PREFIX
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PICTURES_PER_PART = 512
+# Enough for a batch or more, little enough to lose and to share out among processes.
+_FEWEST_PICTURES, _MOST_PICTURES = 64, 512
 _COLUMN = "embedding"
 CHANGED_MEANWHILE = "it changed while it was being read; sync once more"
 
@@ -66,14 +67,19 @@ class Work:
     workers: int | None
 
     @property
+    def pictures_per_part(self) -> int:
+        """How many pictures are embedded, written and, after a kill, lost together."""
+        return min(_MOST_PICTURES, max(_FEWEST_PICTURES, len(self.digests) // 64 // 64 * 64))
+
+    @property
     def parts(self) -> int:
         """How many part files there will be."""
-        return -(-len(self.digests) // _PICTURES_PER_PART)
+        return -(-len(self.digests) // self.pictures_per_part)
 
     def part_range(self, number: int) -> range:
         """The numbers of the pictures in a part."""
-        start = number * _PICTURES_PER_PART
-        return range(start, min(start + _PICTURES_PER_PART, len(self.digests)))
+        start = number * self.pictures_per_part
+        return range(start, min(start + self.pictures_per_part, len(self.digests)))
 
     def folder(self, index: Path, embedder: PictureEmbedder) -> Path:
         """Where its parts go: a folder of this work alone."""
