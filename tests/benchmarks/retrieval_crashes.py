@@ -32,7 +32,7 @@ class MeanColours:
     """Mean colours of 8 x 8 places: an embedder that costs nothing."""
 
     image_size, crop_fraction, dimension, whitening = 32, 1.0, 192, None
-    weights, of_model, origin, device = "colours", False, "this script", torch.device("cpu")
+    weights, of_model, origin, precision, device = "colours", False, "this script", "fp32", torch.device("cpu")
     description: dict[str, object] = {"architecture": "colours", "dimension": 192}  # noqa: RUF012
     digest = "0" * 64
 

@@ -22,7 +22,7 @@ class ColourEmbedder:
 
     image_size, crop_fraction, dimension = 32, 1.0, 48
     device = torch.device("cpu")
-    weights, of_model, origin, whitening = "colours", False, "made for tests", None
+    weights, of_model, origin, precision, whitening = "colours", False, "made for tests", "fp32", None
 
     def __init__(self, version: str = "1") -> None:
         self.description: dict[str, Any] = {"architecture": "colours", "weights": version, "dimension": 48}

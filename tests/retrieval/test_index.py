@@ -7,8 +7,9 @@ import pytest
 
 from vggtransfer.errors import DataError
 from vggtransfer.retrieval import index as faiss_index
+from vggtransfer.retrieval.exact_neighbours import exact_neighbours
 from vggtransfer.retrieval.index_kind import choose_kind
-from vggtransfer.retrieval.index_tuning import exact_neighbours, recall_of, tune
+from vggtransfer.retrieval.index_tuning import recall_of, tune
 from vggtransfer.retrieval.vector_rows import VectorRows
 from vggtransfer.retrieval.whitening import unit_rows
 

@@ -114,7 +114,12 @@ class ImageIndex:
             find_in_folder(Path(data).expanduser()),
             whole=True,
             settings=settings,
-            source={"source": given.weights, "of_model": given.of_model, "origin": given.origin},
+            source={
+                "source": given.weights,
+                "of_model": given.of_model,
+                "origin": given.origin,
+                "precision": given.precision,
+            },
             whitening=given.whitening,
             batch_size=batch_size,
             workers=workers,
@@ -333,7 +338,7 @@ class ImageIndex:
     def _bring_in(self, update: Update) -> IndexChange:
         check_loading(batch_size=update.batch_size, workers=update.workers)
         made = self.description["embedding"]
-        update = replace(update, source={name: made[name] for name in ("source", "of_model", "origin")})
+        update = replace(update, source={name: made[name] for name in ("source", "of_model", "origin", "precision")})
         change = bring_in(self._state.folder, update, self.embedder, share_of_work())
         self._reopen()
         return change

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vggtransfer.cache import write_atomically
 from vggtransfer.errors import DataError
+from vggtransfer.retrieval.exact_neighbours import exact_neighbours
 from vggtransfer.retrieval.index_kind import IndexKind
 from vggtransfer.retrieval.vector_rows import VectorRows
 
@@ -19,6 +20,9 @@ VERSION: str = faiss.__version__
 
 _TRAINING_VECTORS_PER_LIST = 40  # FAISS asks for at least 39
 _TRAINING_VECTORS_OF_CODES = 256 * 40
+_MANY_QUERIES = 64
+"""From here on our own exact search is faster than FAISS's, which reads the vectors once and multiplies in float32."""
+
 _CANDIDATES = 10  # per neighbour wanted, where scores are approximate
 
 
@@ -65,9 +69,12 @@ class VectorIndex:
             effort: Instead of the index's own.
 
         Returns:
-            Scores float32 [queries, k], falling, and rows int64 [queries, k]; where there are fewer, row -1.
+            Scores float32 [queries, k], falling, and rows int64 [queries, k]; where there are fewer, row -1 or fewer
+            columns.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if self.kind.kind == "flat" and len(queries) >= _MANY_QUERIES:
+            return exact_neighbours(vectors, queries, k=k, allowed=allowed)
         wanted = min(k * _CANDIDATES, len(self)) if self.kind.reranked else min(k, len(self))
         selector = None if allowed is None else _selector(allowed)
         parameters = self._parameters(self.effort if effort is None else effort, wanted, selector)

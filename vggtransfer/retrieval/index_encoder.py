@@ -39,6 +39,8 @@ def encoder_of(made: Mapping[str, Any], index: Path, *, device: str, weights: st
         scales=made["scales"],
         image_size=made["image_size"],
         crop_fraction=made["crop_fraction"],
+        # Other precisions are not to be had everywhere; vectors of two of them may be compared.
+        precision="fp32" if made["precision"] == "fp32" else "auto",
         device=device,
     )
     check_encoder(embedder, made, index)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggtransfer.errors import OptionError, did_you_mean
+from vggtransfer.retrieval.exact_neighbours import exact_neighbours
 from vggtransfer.retrieval.expansion import expand_queries
 from vggtransfer.retrieval.index_items import Item
 from vggtransfer.retrieval.index_state import IndexState
-from vggtransfer.retrieval.index_tuning import exact_neighbours
 from vggtransfer.retrieval.neighbours import Neighbour
 
 _ALPHA = 3.0

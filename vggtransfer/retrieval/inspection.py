@@ -74,7 +74,8 @@ def _print_info(index: Path, content: dict[str, Any]) -> None:
     )
     print(f"encoder    {made['architecture']}, {made['origin']} ({made['weights'][:12]})")
     print(
-        f"embedding  {made['layer']}, {made['pool']}, {made['image_size']} pixels{scales}: {made['dimension']} numbers"
+        f"embedding  {made['layer']}, {made['pool']}, {made['image_size']} pixels{scales}, "
+        f"{made['precision']}: {made['dimension']} numbers"
     )
     print(f"search     {described(content)}, wanted: {content['wanted']['kind']}")
     print(f"size       {sum(entry['bytes'] for entry in files) / 2**20:,.1f} MiB in {len(files)} files, all as written")
