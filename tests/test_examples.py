@@ -56,6 +56,15 @@ def test_extract_and_classify(tmp_path, monkeypatch):
     assert (tmp_path / "features" / "manifest.json").is_file()
 
 
+def test_search(tmp_path, monkeypatch):
+    write_synthetic_flowers(tmp_path / "flowers", train=2, val=0, test=0, image_size=64)
+    query = tmp_path / "flowers" / "train" / "rose" / "0001.png"
+    printed = run("search.py", "flowers", str(query), folder=tmp_path, monkeypatch=monkeypatch).splitlines()
+    assert len(printed) == 10
+    assert printed[0].split() == ["1.000", "rose", str(query)]
+    assert (tmp_path / "flowers.index" / "index.yaml").is_file()
+
+
 def test_every_example_has_a_test():
     tested = Path(__file__).read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in tested] == []
