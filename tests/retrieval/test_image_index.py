@@ -116,6 +116,8 @@ def test_ids_are_never_given_twice_and_removed_rows_go_in_the_end(index, collect
     assert not {0, 1, 2, 11} & {one.id for one in index.neighbours_of(5, k=12)}
     with pytest.raises(OptionError, match="has no picture 11"):
         index.remove([11])
+    with pytest.raises(OptionError, match="no picture would be left"):
+        index.remove([collection])
     index.add([drawn(collection / "train" / "a" / "new.png", 300)], workers=0)
     assert index.items[-1].id == 12
     assert len(index._state.vectors) == 9  # a quarter of the rows was dead: written anew, without them

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
@@ -315,7 +314,7 @@ class ImageIndex:
         from vggtransfer.retrieval.index_changes import find_files
 
         found = find_files(list_pictures(map(Path, paths)), self.data, label=label)
-        return self._bring_in(Update(found, False, self._state.settings, {}, None, batch_size, workers))
+        return self._bring_in(Update(found, whole=False, batch_size=batch_size, workers=workers))
 
     def sync(
         self, data: str | os.PathLike[str] | None = None, *, batch_size: int = 64, workers: int | None = None
@@ -333,12 +332,10 @@ class ImageIndex:
         from vggtransfer.retrieval.index_changes import find_in_folder
 
         found = find_in_folder(self.data if data is None else Path(data).expanduser())
-        return self._bring_in(Update(found, True, self._state.settings, {}, None, batch_size, workers))
+        return self._bring_in(Update(found, whole=True, batch_size=batch_size, workers=workers))
 
     def _bring_in(self, update: Update) -> IndexChange:
         check_loading(batch_size=update.batch_size, workers=update.workers)
-        made = self.description["embedding"]
-        update = replace(update, source={name: made[name] for name in ("source", "of_model", "origin", "precision")})
         change = bring_in(self._state.folder, update, self.embedder, share_of_work())
         self._reopen()
         return change

@@ -73,7 +73,7 @@ class VectorIndex:
             columns.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if self.kind.kind == "flat" and len(queries) >= _MANY_QUERIES:
+        if self.kind.is_exact and len(queries) >= _MANY_QUERIES:
             return exact_neighbours(vectors, queries, k=k, allowed=allowed)
         wanted = min(k * _CANDIDATES, len(self)) if self.kind.reranked else min(k, len(self))
         selector = None if allowed is None else _selector(allowed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +21,11 @@ def remove_pictures(folder: IndexFolder, paths_or_ids: Sequence[str | os.PathLik
     with folder.locked():
         state = read_state(folder)
         stay = np.ones(len(state.table), bool)
+        by_name = {name: position for position, name in enumerate(state.table.names)}
         for one in paths_or_ids:
-            stay[_positions(state, one)] = False
+            stay[_positions(state, by_name, one)] = False
+        if not stay.any():
+            raise OptionError(f"no picture would be left; delete the folder {folder.path} instead")
         table = state.table.chosen(np.flatnonzero(stay))
         write_generation(folder, state, replace(_as_it_is(state), table=table), gpu=gpu)
     return int((~stay).sum())
@@ -49,7 +52,7 @@ def _as_it_is(state: IndexState) -> NextGeneration:
     )
 
 
-def _positions(state: IndexState, one: str | os.PathLike[str] | int) -> list[int]:
+def _positions(state: IndexState, by_name: Mapping[str, int], one: str | os.PathLike[str] | int) -> list[int]:
     """Where the pictures stand that an id, a file or a folder means."""
     if isinstance(one, int):
         position = state.table.position(one)
@@ -60,7 +63,10 @@ def _positions(state: IndexState, one: str | os.PathLike[str] | int) -> list[int
         below = absolute.is_relative_to(state.data)
         name = absolute.relative_to(state.data).as_posix() if below else str(absolute)
         inside = "" if name == "." else f"{name}/"
-        found = [at for at, other in enumerate(state.table.names) if other == name or other.startswith(inside)]
+        if name in by_name:
+            found = [by_name[name]]
+        else:
+            found = [at for other, at in by_name.items() if other.startswith(inside)]
     if not found:
         raise OptionError(f"{state.folder.path} has no picture {one}")
     return found

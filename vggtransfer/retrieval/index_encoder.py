@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vggtransfer.retrieval.embedder import Embedder
+    from vggtransfer.retrieval.index_embedding import PictureEmbedder
 
 
 def encoder_of(made: Mapping[str, Any], index: Path, *, device: str, weights: str | None) -> Embedder:
@@ -47,7 +48,7 @@ def encoder_of(made: Mapping[str, Any], index: Path, *, device: str, weights: st
     return embedder
 
 
-def check_encoder(embedder: Embedder, made: Mapping[str, Any], index: Path) -> None:
+def check_encoder(embedder: PictureEmbedder, made: Mapping[str, Any], index: Path) -> None:
     """Refuses a network whose vectors cannot be compared with those of an index.
 
     Raises:

@@ -18,7 +18,7 @@ LARGEST_FLAT = 50_000
 At 512 dimensions one query reads 100 MB of vectors.
 """
 
-_CODE_BYTES_PER_VECTOR = 8  # the id beside each vector in a list
+_ID_BYTES = 8  # beside each vector in a list
 _GRAPH_LINKS = 32
 _SHARE_OF_MEMORY = 0.5
 
@@ -40,6 +40,11 @@ class IndexKind:
     lists: int = 0
     efforts: tuple[int, ...] = ()
     reranked: bool = False
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a search compares with every vector."""
+        return self.kind == "flat"
 
 
 def choose_kind(kind: KindName, *, count: int, dimension: int, recall: float, memory: float) -> IndexKind:
@@ -75,10 +80,12 @@ def choose_kind(kind: KindName, *, count: int, dimension: int, recall: float, me
 
 
 def _automatic(count: int, dimension: int, recall: float, memory: float) -> ChosenKind:
-    needed = count * (4 * dimension + _CODE_BYTES_PER_VECTOR)
+    if recall == 1:
+        return "flat"
+    needed = count * (4 * dimension + _ID_BYTES)
     if needed > _SHARE_OF_MEMORY * memory and count >= FEWEST_FOR_LISTS:
         return "ivfpq"
-    return "flat" if count <= LARGEST_FLAT or recall == 1 else "ivf"
+    return "flat" if count <= LARGEST_FLAT else "ivf"
 
 
 def _lists(count: int) -> int:

@@ -71,7 +71,7 @@ class IndexSearch:
         """Scores and rows, as of `VectorIndex.search`; among the rows of all pictures if none are given."""
         vectors = self.state.vectors
         allowed = self._live if allowed is None else allowed
-        if allowed is not None and allowed.sum() <= _FEW_ROWS:
+        if allowed is not None and not self.state.index.kind.is_exact and allowed.sum() <= _FEW_ROWS:
             among = np.flatnonzero(allowed)
             scores = queries @ vectors[among].T
             order = np.argsort(-scores, axis=1, kind="stable")[:, :k]

@@ -81,7 +81,12 @@ def read_state(folder: IndexFolder) -> IndexState:
     """
     description, files = folder.read_and_check()
     table = read_items(files["items"].content, files["items"].path)
-    whitening = load_whitening(files["whitening"].path) if "whitening" in files else None
+    try:
+        whitening = load_whitening(files["whitening"].path) if "whitening" in files else None
+    except DataError:
+        if folder.read()["generation"] == description["generation"]:
+            raise
+        return read_state(folder)  # a change has replaced and removed it in between
     vectors = VectorRows(embeddings_in(files["vectors"].content), whitening)
     if len(table) and not (table.rows.min() >= 0 and table.rows.max() < len(vectors)):
         raise DataError(f"{files['items'].path} names vectors that are not there; build the index again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from vggtransfer.retrieval.index_embedding import (
     embed_share,
     embedded_parts,
 )
+from vggtransfer.retrieval.index_encoder import check_encoder
 from vggtransfer.retrieval.index_folder import IndexFolder
 from vggtransfer.retrieval.index_items import ItemTable, empty_table, sorted_by_id
 from vggtransfer.retrieval.index_settings import IndexSettings
@@ -65,8 +66,8 @@ class Update:
     Attributes:
         found: The pictures.
         whole: Whether they are all there is, so that the items of others are removed.
-        settings: Of the index.
-        source: Name or path of the encoder's weights, and where they came from.
+        settings: Of a new index.
+        source: Of a new index: name or path of the encoder's weights, where they came from, and the precision.
         whitening: To use as it is, for a new index.
         batch_size: Pictures per pass through the network.
         workers: Processes that read them; None chooses.
@@ -74,8 +75,8 @@ class Update:
 
     found: FoundPictures
     whole: bool
-    settings: IndexSettings
-    source: Mapping[str, Any]
+    settings: IndexSettings = field(default_factory=IndexSettings)
+    source: Mapping[str, Any] = field(default_factory=dict)
     whitening: Whitening | None = None
     batch_size: int = 64
     workers: int | None = None
@@ -95,6 +96,8 @@ def bring_in(folder: IndexFolder, update: Update, embedder: PictureEmbedder, sha
     alone = share.processes == 1
     with folder.locked() if alone else nullcontext():
         previous = read_state(folder) if folder.exists() else None
+        if previous is not None:
+            check_encoder(embedder, previous.description["embedding"], folder.path)
         plan = _Plan(previous, update)
         parts = plan.work.folder(folder.path, embedder)
         complete = not plan.work.parts or embed_share(plan.work, embedder, parts, share)
@@ -167,15 +170,17 @@ class _Plan:
                 f"none of {len(self._update.found.pictures)} pictures can be read, the first: {_shown(bad)}"
             )
         if self._previous is None or self._differs(table, bad):
+            described = dict(embedder.description) | dict(self._update.source) | {"digest": embedder.digest}
+            old = self._previous
             new = NextGeneration(
                 data=self._update.found.pictures.root,
                 table=table,
                 added=NewRows(len(order), lambda: self._pieces(parts, by_work)),
                 bad=bad,
                 next_id=next_id,
-                embedding=dict(embedder.description) | dict(self._update.source) | {"digest": embedder.digest},
+                embedding=described if old is None else old.description["embedding"],
                 features=embedder.dimension,
-                settings=self._update.settings,
+                settings=self._update.settings if old is None else old.settings,
                 whitening=self._update.whitening,
             )
             write_generation(folder, self._previous, new, gpu=embedder.device.type == "cuda")

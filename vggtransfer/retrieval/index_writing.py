@@ -28,6 +28,7 @@ from vggtransfer.retrieval.whitening import Whitening, learned_whitening, pairs_
 
 _DEAD_SHARE = 0.25
 _GROWTH = 2.0
+_MORE = 1.25
 _WHITENING_SAMPLE = 50_000
 _GIB = 2**30
 
@@ -142,10 +143,12 @@ def _is_worn(previous: IndexState, new: NextGeneration) -> bool:
     rows = len(previous.vectors) + new.added.count
     if rows - live > _DEAD_SHARE * rows:
         return True
+    if built["lists"] and live > _GROWTH * built["built_from"]:
+        return True
     kind = _kind(new.settings, count=live, dimension=previous.vectors.dimension)
-    grown = bool(built["lists"]) and live > _GROWTH * built["built_from"]
-    # Back and forth about a limit would arrange everything each time.
-    return grown or (kind.kind != built["kind"] and (live > built["built_from"] or live < FEWEST_FOR_LISTS / 2))
+    # Back and forth about a limit, or as memory comes and goes, would arrange everything each time.
+    moved = live > _MORE * built["built_from"] or live < FEWEST_FOR_LISTS / 2
+    return kind.kind != built["kind"] and moved
 
 
 def _kind(settings: IndexSettings, *, count: int, dimension: int) -> IndexKind:
