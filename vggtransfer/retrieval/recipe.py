@@ -55,6 +55,7 @@ def index_build(
     kind: KindName = "auto",
     recall: float = 0.95,
     max_memory: float | None = None,
+    store: str | None = None,
     precision: FeaturePrecision = "auto",
     batch_size: int = 64,
     workers: int | None = None,
@@ -83,6 +84,8 @@ def index_build(
             look at few; `auto` chooses by size, memory and wanted recall.
         recall: Share of the true 10 nearest neighbours that a search is to find, above 0 to 1; measured.
         max_memory: GiB that the FAISS index may take; default: half of what is free.
+        store: Publish the collection in a database as well, `milvus+http://HOST:19530`, under the name of OUT, for
+            searches from other machines; add, remove and sync then keep it up to date.
         precision: Of the computation: `auto` uses bfloat16 where the hardware is good at it, else float32.
         batch_size: Pictures per pass through the network.
         workers: Processes that load pictures; default: chosen for the machine.
@@ -100,9 +103,12 @@ def index_build(
     from vggtransfer.retrieval.embedder import Embedder
     from vggtransfer.retrieval.image_index import ImageIndex, UnfinishedError
     from vggtransfer.retrieval.index_folder import check_new
+    from vggtransfer.retrieval.publishing import check_free
 
     if share_of_work().processes == 1:
         check_new(out)
+        if store is not None:
+            check_free(out, store)
     embedder = Embedder(
         arch,
         model=given["model"],
@@ -133,6 +139,7 @@ def index_build(
         return None
     print(f"wrote {out}: {len(index):,} pictures, {described(index.description)}")
     _warn_of_bad(index.bad_files, out)
+    _publish(index, store)
     return IndexResult(out, len(index), None)
 
 
@@ -178,6 +185,7 @@ def index_remove(index: Path, paths: list[str]) -> IndexResult:
     opened = _opened(index)
     removed = opened.remove(paths)
     print(f"removed {removed:,} pictures; {len(opened):,} are left")
+    _publish(opened)
     return IndexResult(Path(index), len(opened), None)
 
 
@@ -185,6 +193,7 @@ def index_sync(
     index: Path,
     *,
     data: Path | None = None,
+    store: str | None = None,
     weights: str | None = None,
     batch_size: int = 64,
     workers: int | None = None,
@@ -197,6 +206,7 @@ def index_sync(
     Args:
         index: Index directory.
         data: Where the folder is now, if it was moved.
+        store: Publish it in a database from now on; see `index build`.
         weights: The encoder's weights or model, if they are not where they were.
         batch_size: Pictures per pass through the network.
         workers: Processes that load pictures; default: chosen for the machine.
@@ -206,7 +216,7 @@ def index_sync(
         VGGTransferError: The index, the folder or an option cannot be used.
     """
     opened = _opened(index, weights, device)
-    return _told(opened, opened.sync(data, batch_size=batch_size, workers=workers))
+    return _told(opened, opened.sync(data, batch_size=batch_size, workers=workers), store)
 
 
 def index_rebuild(
@@ -236,6 +246,7 @@ def index_rebuild(
     opened = _opened(index, None, device)
     opened.rebuild(kind=kind, recall=recall, max_memory=max_memory, whiten=whiten, whitening=whitening)
     print(f"wrote {index}: {len(opened):,} pictures, {described(opened.description)}")
+    _publish(opened)
     return IndexResult(Path(index), len(opened), None)
 
 
@@ -253,7 +264,14 @@ def _opened(index: Path, weights: str | None = None, device: str = "auto") -> Im
     return ImageIndex.open(index, weights=weights, device=device)
 
 
-def _told(index: ImageIndex, change: IndexChange) -> IndexResult:
+def _publish(index: ImageIndex, store: str | None = None) -> None:
+    from vggtransfer.retrieval.publishing import follow
+
+    if told := follow(index, store):
+        print(told)
+
+
+def _told(index: ImageIndex, change: IndexChange, store: str | None = None) -> IndexResult:
     if not change.finished:
         print("this process is done; the last one writes the index")
         return IndexResult(index.path, len(index), change)
@@ -261,6 +279,7 @@ def _told(index: ImageIndex, change: IndexChange) -> IndexResult:
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     print(f"{index.path}: {told or 'nothing'}; {change.embedded:,} embedded; {len(index):,} pictures")
     _warn_of_bad(index.bad_files, index.path)
+    _publish(index, store)
     return IndexResult(index.path, len(index), change)
 
 

@@ -61,6 +61,7 @@ def search(
     expand: int = 0,
     format: Literal["table", "json", "csv", "html"] = "table",  # noqa: A002
     out: Path | None = None,
+    store: str | None = None,
     weights: str | None = None,
     device: str = "auto",
     on_bad_image: Literal["skip", "stop"] = "skip",
@@ -77,6 +78,8 @@ def search(
         format: A table for people; CSV with one line per neighbour; one JSON object; or a page with the pictures
             themselves, which needs no other file.
         out: File to write instead of standard output; needed for `html`.
+        store: Search in this database, `milvus+http://HOST:19530`, instead of the index directory, which need not be
+            here: INDEX is then the name that the collection has there.
         weights: The encoder's weights or model, if they are not where they were.
         device: `auto` takes a GPU if there is one; or `cpu`, `cuda`, `cuda:1`, `mps`.
         on_bad_image: `skip` leaves unreadable queries out and names them; `stop` ends with the first one.
@@ -94,10 +97,14 @@ def search(
         raise OptionError("--format html writes a file: name it with --out PAGE.html")
     from vggtransfer.data.picture_files import list_pictures
     from vggtransfer.retrieval.image_index import ImageIndex
+    from vggtransfer.retrieval.published_index import PublishedIndex, open_published
     from vggtransfer.retrieval.search_output import write_result
 
     paths = list_pictures(queries)
-    opened = ImageIndex.open(index, weights=weights, device=device)
+    if store is None:
+        opened: ImageIndex | PublishedIndex = ImageIndex.open(index, weights=weights, device=device)
+    else:
+        opened = open_published(index, store, weights=weights, device=device)
     rows, bad = _searched(opened, paths, k=k, label=label, expand=expand, stop=on_bad_image == "stop")
     result = SearchResult(index, tuple(rows), tuple(bad), out)
     write_result(result, format)
