@@ -139,6 +139,9 @@ def test_a_rebuild_changes_kind_and_whitening_without_embedding(index, embedder)
     assert np.allclose(np.linalg.norm(index.vectors(), axis=1), 1, atol=1e-5)
     assert index.search(index.items[7].path, k=1)[0].id == 7
     index.verify()
+    index.rebuild(whiten=5, whitening="learned")  # from pairs of the same class
+    assert index.description["index"]["whitening"] == "learned"
+    assert index.search(index.items[7].path, k=1)[0].id == 7
     index.rebuild(kind="flat", whiten=0)
     assert index.vectors().shape == (12, 48)
     assert (contents(index), embedder.embedded) == (before, 12)

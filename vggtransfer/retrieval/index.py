@@ -105,10 +105,10 @@ def build(vectors: VectorRows, rows: NDArray[np.int64], kind: IndexKind, *, gpu:
         vectors: All of them.
         rows: Those to learn lists and codes from.
         kind: How.
-        gpu: Whether to use the first GPU; the result lies on the CPU in any case.
+        gpu: Whether the first GPU makes the lists of `ivf`; the result lies on the CPU in any case.
     """
     index = faiss.index_factory(vectors.dimension, kind.factory, faiss.METRIC_INNER_PRODUCT)
-    gpu = gpu and bool(kind.lists) and faiss.get_num_gpus() > 0
+    gpu = gpu and kind.kind == "ivf" and faiss.get_num_gpus() > 0  # FAISS has not all code sizes there
     if kind.lists:
         index.cp.min_points_per_centroid = 1  # small collections are no reason for a warning
         index.cp.niter = 10
