@@ -11,6 +11,7 @@ from PIL import Image
 
 import vggtransfer
 from vggtransfer.errors import BadImageError, DataError, InputError, OptionError
+from vggtransfer.retrieval import index_changes
 from vggtransfer.retrieval.image_index import ImageIndex
 
 
@@ -168,6 +169,43 @@ def test_a_folder_without_a_single_good_picture_is_no_index(tmp_path, embedder):
     with pytest.raises(DataError, match=r"none of 1 pictures can be read, the first: a\.jpg"):
         ImageIndex.build(tmp_path / "photos", out=tmp_path / "index", embedder=embedder)
     assert not (tmp_path / "index" / "index.yaml").exists()
+
+
+def test_a_stopped_build_goes_on_where_it_was(tmp_path, embedder, drawn):
+    for number in range(130):  # three parts: 64, 64, and the bad ones
+        drawn(tmp_path / "photos" / f"{number:03d}.png", number)
+    for number in range(128, 132):
+        (tmp_path / "photos" / f"{number:03d}.png").write_bytes(b"no %d" % number)
+    embed = embedder.embed
+
+    def stopped(pictures):
+        if embedder.embedded >= 64:
+            raise KeyboardInterrupt
+        return embed(pictures)
+
+    embedder.embed = stopped
+    with pytest.raises(KeyboardInterrupt, match="repeat the same command to go on"):
+        ImageIndex.build(tmp_path / "photos", out=tmp_path / "index", embedder=embedder, workers=0)
+    assert not (tmp_path / "index" / "index.yaml").exists()
+    embedder.embed = embed
+    index = ImageIndex.build(tmp_path / "photos", out=tmp_path / "index", embedder=embedder, workers=0)
+    assert (len(index), embedder.embedded, len(index.bad_files)) == (128, 128, 4)
+    index.verify()
+
+
+def test_a_file_that_changes_while_it_is_read_gets_no_vector_of_another(collection, embedder, tmp_path, monkeypatch):
+    state = index_changes._state
+    monkeypatch.setattr(
+        index_changes,
+        "_state",
+        lambda path: (1, b"\0" * 32, "") if path.name == "05.png" else state(path),
+    )
+    index = ImageIndex.build(collection, out=tmp_path / "index", embedder=embedder, workers=0)
+    assert len(index) == 11
+    assert "changed while it was being read" in index.bad_files["train/b/05.png"]
+    monkeypatch.undo()
+    change = index.sync(workers=0)
+    assert (change.added, change.embedded, change.bad) == (1, 1, ())
 
 
 def test_names_that_are_no_text_come_back_as_they_are(tmp_path, embedder, drawn):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,8 @@ def embed_share(work: Work, embedder: PictureEmbedder, folder: Path, share: Shar
     missing = [part for part in range(share.rank, work.parts, share.processes) if part not in present]
     if missing:
         steps = sum(len(work.part_range(part)) for part in missing)
+        if not sys.stderr.isatty():
+            print(f"embedding {steps:,} pictures", file=sys.stderr)
         with ProgressBar("embedding", steps=steps, shown=share.local_rank == 0) as bar:
             _embed_parts(missing, work=work, embedder=embedder, folder=folder, share=share, bar=bar)
     return len(present_parts(folder)) == work.parts

@@ -198,7 +198,8 @@ class _Plan:
                 self._previous.vectors.embeddings, np.array([row for _, row in self._copied], np.int64)
             )
         for part in parts:
-            yield np.repeat(part.vectors(), [len(by_work[work]) for work in part.numbers], axis=0)
+            times = np.array([len(by_work[work]) for work in part.numbers], np.int64)
+            yield np.repeat(part.vectors(), times, axis=0)
 
     def _next_table(self, order: list[int]) -> tuple[ItemTable, int]:
         """The items after the change, and the id that the next new one will get."""
