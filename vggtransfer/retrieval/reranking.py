@@ -61,7 +61,8 @@ def k_reciprocal_distances(
 
 def _nearest(distances: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """The nearest of each row, the first of them first; ties in the order of their numbers."""
-    return np.argsort(distances, axis=1, kind="stable")[:, :count]
+    order: NDArray[np.intp] = np.argsort(distances, axis=1, kind="stable")
+    return order[:, :count]
 
 
 def _encoding(distances: NDArray[np.float32], ranks: NDArray[np.intp], k1: int) -> csr_matrix:
@@ -87,7 +88,8 @@ def _reciprocal(ranks: NDArray[np.intp], number: int, k: int) -> NDArray[np.intp
     """The k nearest of a picture, itself included, that have it among their own k nearest (equation 3)."""
     nearest = ranks[number, : k + 1]
     mutual = (ranks[nearest, : k + 1] == number).any(axis=1)
-    return nearest[mutual]
+    found: NDArray[np.intp] = nearest[mutual]
+    return found
 
 
 def _jaccard(encoding: csr_matrix, queries: int) -> NDArray[np.float32]:
