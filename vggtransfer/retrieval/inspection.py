@@ -118,7 +118,7 @@ def index_duplicates(
     Args:
         index: Index directory.
         threshold: The least cosine of two embeddings to count as near; 1 finds exact duplicates only; default: 0.98,
-            or 0.75 in a whitened index.
+            or 0.8 in a whitened index.
         format: Lines for people, one JSON object, or CSV with one line per picture.
 
     Returns:
