@@ -13,7 +13,7 @@ from vggtransfer.progress_bar import ProgressBar
 from vggtransfer.retrieval.neighbours import DuplicateGroup
 
 if TYPE_CHECKING:
-    from vggtransfer.retrieval.image_index import ImageIndex
+    from vggtransfer.retrieval.open_index import OpenIndex
 
 # Measured with the network in the package. Different pictures: the nearest of 400 photographs reached 0.971; whitened
 # to 128 dimensions, the nearest of 1,000 reached 0.773. Copies of half the size, JPEG of quality 30 and crops of 90%:
@@ -51,7 +51,7 @@ class _Groups:
         return {root: members for root, members in found.items() if len(members) > 1}
 
 
-def find_duplicates(index: ImageIndex, *, threshold: float | None) -> list[DuplicateGroup]:
+def find_duplicates(index: OpenIndex, *, threshold: float | None) -> list[DuplicateGroup]:
     """Groups pictures that are equal byte by byte, and those whose embeddings are nearly equal.
 
     Whoever is near to one of a group belongs to it. Each picture is compared with its 50 nearest neighbours, as the
@@ -85,7 +85,7 @@ def find_duplicates(index: ImageIndex, *, threshold: float | None) -> list[Dupli
     return sorted(found, key=lambda group: (-len(group.items), -group.score, group.items[0].id))
 
 
-def _near_pairs(index: ImageIndex, threshold: float) -> Iterator[tuple[int, int, float]]:
+def _near_pairs(index: OpenIndex, threshold: float) -> Iterator[tuple[int, int, float]]:
     """Positions of items and their cosine, for pairs at or above the threshold."""
     searching = index.searching
     table = searching.state.table
