@@ -89,6 +89,8 @@ class ImageIndex(OpenIndex):
         given = Embedder() if embedder is None else embedder
         if whiten is not None and given.whitening is not None:
             raise OptionError(f"whiten={whiten}, but the embedder has a whitening already; leave out one of them")
+        if whiten is not None and whiten > given.dimension:
+            raise OptionError(f"whiten={whiten} is not possible: vectors have {given.dimension} dimensions; use fewer")
         update = Update(
             find_in_folder(Path(data).expanduser()),
             whole=True,
