@@ -77,6 +77,8 @@ class MilvusStore:
     def about(self) -> About | None:
         if not self._client.has_collection(self._about_name):
             return None
+        for name in (self._name, self._about_name):
+            self._client.load_collection(name)  # a server that was started anew may have it on disk only
         rows = self._all_rows(self._about_name, ["row", "content", "vector"])
         rows.sort(key=lambda row: int(row["row"]))
         if not rows or rows[0]["row"] != 0:

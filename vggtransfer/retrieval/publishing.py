@@ -45,7 +45,7 @@ class Link:
 
     @classmethod
     def new(cls, index: Path, address: str) -> Link:
-        """A new one for a directory; it is written when something is published."""
+        """A new one for a directory; it is written before anything is published."""
         return cls(address, index.resolve().name, secrets.token_hex(8))
 
     def save(self, index: Path) -> None:
@@ -88,8 +88,10 @@ def publish(index: ImageIndex, link: Link, store: VectorStore) -> int:
     there = store.about()
     if there is not None and there.owner != link.owner:
         raise StoreError(f"{store.address}: the collection {link.name} there follows another index; use another name")
+    link.save(index.path)  # first: whatever is written there from now on is known to be this directory's
     known: dict[int, StoredPicture] = {}
     if there is None or there.space != wanted.space:
+        there = None
         store.create(replace(wanted, complete=False), dimension=index.searching.state.vectors.dimension)
     else:
         known = {picture.id: picture for picture in store.pictures()}
@@ -104,7 +106,6 @@ def publish(index: ImageIndex, link: Link, store: VectorStore) -> int:
             bar.advance(steps=len(part))
     if there is None or replace(there, whitening=None) != replace(wanted, whitening=None):
         store.describe(wanted)
-    link.save(index.path)
     return len(places) + len(known)
 
 
