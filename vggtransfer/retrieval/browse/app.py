@@ -82,14 +82,13 @@ def make_app(watched: Watched, *, max_upload: int) -> ASGIApp:
     @app.post("/search")
     async def search(request: Request, label: Label = "", k: Count = 24) -> Response:
         async with request.form(max_files=1, max_fields=4) as form:
-            file = form.get("picture")
-            content = await file.read() if isinstance(file, UploadFile) else b""
-        if not content:
-            raise HTTPException(400, "No picture was sent: choose a file first.")
-        try:
-            token = await run_in_threadpool(uploads.add, content, watched.now().index)
-        except BadImageError as error:
-            raise HTTPException(415, f"This file cannot be searched by: {error}.") from None
+            given = form.get("picture")
+            if not isinstance(given, UploadFile) or not given.size:
+                raise HTTPException(400, "No picture was sent: choose a file first.")
+            try:
+                token = await run_in_threadpool(uploads.add, given.file, watched.now().index)
+            except BadImageError as error:
+                raise HTTPException(415, f"This file cannot be searched by: {error}.") from None
         return RedirectResponse(f"/upload/{token}{Choice(label, k).in_address}", 303)
 
     @app.get("/upload/{token}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -44,7 +44,7 @@ class Uploads:
         # One at a time: a decoded picture may take a gigabyte, and the network uses all cores anyway.
         self._turn = threading.Lock()
 
-    def add(self, content: bytes, collection: Collection) -> str:
+    def add(self, file: BinaryIO, collection: Collection) -> str:
         """Reads a picture file, embeds it as the collection was, and returns its token.
 
         Raises:
@@ -52,7 +52,7 @@ class Uploads:
         """
         with self._turn:
             try:
-                pixels = decode_image(content, min_side=SHOWN_SIDE, max_pixels=MAX_PIXELS)
+                pixels = decode_image(file.read(), min_side=SHOWN_SIDE, max_pixels=MAX_PIXELS)
             except BadImageError as error:
                 raise BadImageError(str(error).partition(": ")[2]) from error
             image = Image.fromarray(pixels)
