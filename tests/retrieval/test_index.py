@@ -85,7 +85,7 @@ def test_auto_chooses_by_size_memory_and_recall():
         return choose_kind("auto", count=count, dimension=512, recall=recall, memory=memory)
 
     assert chosen(900).kind == "flat"
-    assert chosen(50_000).kind == "flat"
+    assert chosen(100_000).kind == "flat"
     assert chosen(1_000_000).kind == "ivf"
     assert chosen(1_000_000).factory == "IVF2048,Flat"
     assert chosen(1_000_000, recall=1).kind == "flat"

@@ -12,10 +12,10 @@ ChosenKind = Literal["flat", "hnsw", "ivf", "ivfpq"]
 FEWEST_FOR_LISTS = 1_000
 """Below, a search through lists saves nothing that could be measured, and k-means has too little to go by."""
 
-LARGEST_FLAT = 50_000
-"""Up to here a search through everything takes milliseconds, and an index that is exact needs no building.
+LARGEST_FLAT = 100_000
+"""Up to here a search through everything takes some hundredths of a second, and an index that is exact needs no building.
 
-At 512 dimensions one query reads 100 MB of vectors.
+At 512 dimensions one query reads 200 MB of vectors; many at once share that.
 """
 
 _ID_BYTES = 8  # beside each vector in a list
@@ -50,7 +50,7 @@ class IndexKind:
 def choose_kind(kind: KindName, *, count: int, dimension: int, recall: float, memory: float) -> IndexKind:
     """Settles the kind and its parameters.
 
-    `auto` takes `flat` for up to 50,000 vectors or a wanted recall of 1; else `ivf`, whose lists are built in a
+    `auto` takes `flat` for up to 100,000 vectors or a wanted recall of 1; else `ivf`, whose lists are built in a
     fraction of the time of a graph and take new pictures in; and `ivfpq`, with codes of a thirty-second of the size,
     where the vectors would take more than half of the memory.
 
