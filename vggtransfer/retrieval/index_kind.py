@@ -13,7 +13,7 @@ FEWEST_FOR_LISTS = 1_000
 """Below, a search through lists saves nothing that could be measured, and k-means has too little to go by."""
 
 LARGEST_FLAT = 100_000
-"""Up to here a search through everything takes some hundredths of a second, and an index that is exact needs no building.
+"""Up to here a search through everything takes some hundredths of a second, and it misses nothing.
 
 At 512 dimensions one query reads 200 MB of vectors; many at once share that.
 """
