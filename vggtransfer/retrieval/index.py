@@ -21,7 +21,7 @@ VERSION: str = faiss.__version__
 _TRAINING_VECTORS_PER_LIST = 40  # FAISS asks for at least 39
 _TRAINING_VECTORS_OF_CODES = 256 * 40
 _MANY_QUERIES = 4
-"""From here on our own exact search beats FAISS's, which takes one query after the other: 100,000 vectors of 512 numbers
+"""From here on our own exact search beats FAISS's, which takes one query after the other: 100,000 vectors of length 512
 took 0.055 against 0.078 s for 4 queries, 0.082 against 0.511 s for 32 (one thread, AVX512-BF16).
 """
 
