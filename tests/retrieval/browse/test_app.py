@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from vggtransfer.errors import WeightsError
+
 from .conftest import ColourCollection, Site
 
 TRACES = ("Traceback", ".py", "Error:", "site-packages")
@@ -199,9 +201,16 @@ def test_odd_addresses_and_headers_are_answered_plainly(site: Site) -> None:
 
 
 def test_an_error_inside_shows_no_traceback(
-    serve: Callable[..., Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    serve: Callable[..., Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = serve(ColourCollection(tmp_path))
+
+    def fail(*_: object) -> None:
+        raise WeightsError("the weights are gone; fetch them with ...")
+
+    monkeypatch.setattr(site.collection, "embed", fail)
+    answer = site.upload(jpeg((1, 2, 3)))
+    assert (answer.status, "the weights are gone; fetch them" in answer.text) == (503, True)
     monkeypatch.setattr(site.collection, "neighbours_of", lambda *_, **__: 1 / 0)
     answer = site.ask("/item/1")
     assert answer.status == 500

@@ -43,3 +43,15 @@ def test_an_index_as_it_is_built_can_be_shown(
     assert "val/c/11.png" in found.partition("</li>")[0]
     assert site.ask("/item/1?label=c").text.count('class="card"') == 4
     assert site.ask("/duplicates").status == 200
+
+
+def test_a_damaged_index_is_said_on_the_page(
+    collection: Path, tmp_path: Path, embedder: Any, serve_app: Callable[..., Any]
+) -> None:
+    index = ImageIndex.build(collection, out=tmp_path / "index", embedder=embedder)
+    watched = Watched(index, lambda before: ImageIndex.open(before.path, embedder=embedder))
+    site = serve_app(make_app(watched, max_upload=10**6), index)
+    (tmp_path / "index" / "index.yaml").write_text("changed")
+    answer = site.ask("/")
+    assert answer.status == 503
+    assert "was changed after it was written" in answer.text

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
 
-from vggtransfer.errors import BadImageError, OptionError
+from vggtransfer.errors import BadImageError, OptionError, VGGTransferError
 from vggtransfer.retrieval.browse.guard import Guard
 from vggtransfer.retrieval.browse.pages import Choice, Pages
 from vggtransfer.retrieval.browse.pictures import PictureServer
@@ -135,15 +135,20 @@ def make_app(watched: Watched, *, max_upload: int) -> ASGIApp:
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:
         text = error.detail if error.status_code != 404 or error.detail != "Not Found" else "There is no such page."
-        return HTMLResponse(pages.message(watched.now(), text), error.status_code)
+        return HTMLResponse(pages.message(watched.last, text), error.status_code)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, __: RequestValidationError) -> Response:
-        return HTMLResponse(pages.message(watched.now(), "This address cannot be understood."), 400)
+        return HTMLResponse(pages.message(watched.last, "This address cannot be understood."), 400)
+
+    @app.exception_handler(VGGTransferError)
+    async def unusable(_: Request, error: VGGTransferError) -> Response:
+        # Weights that are gone, say: it tells what to do, to the person who started this.
+        return HTMLResponse(pages.message(watched.last, str(error)), 503)
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> Response:
         # The traceback goes to the terminal; here it would tell strangers about the machine.
-        return HTMLResponse(pages.message(watched.now(), "That went wrong. The terminal tells more."), 500)
+        return HTMLResponse(pages.message(watched.last, "That went wrong. The terminal tells more."), 500)
 
     return Guard(app, hosts=("127.0.0.1", "localhost", "::1"), max_body=max_upload + 10_000)

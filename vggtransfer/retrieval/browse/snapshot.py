@@ -87,8 +87,17 @@ class Watched:
         self._stamp = _stamp(index.path)
         self._snapshot = Snapshot(index)
 
+    @property
+    def last(self) -> Snapshot:
+        """The collection as it was last opened."""
+        return self._snapshot
+
     def now(self) -> Snapshot:
-        """The collection in its present state."""
+        """The collection in its present state.
+
+        Raises:
+            VGGTransferError: It was changed to something that cannot be opened.
+        """
         with self._lock:
             stamp = _stamp(self._snapshot.index.path)
             if stamp not in (None, self._stamp):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = 50_000_000
 SHOWN_SIDE = 1024
 _KEPT = 100
 
