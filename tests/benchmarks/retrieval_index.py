@@ -116,12 +116,15 @@ def from_folder(scratch: Path, rounds: int) -> Measurement:
         assert len(index.search(few / "0007.jpg", k=10)) == 10
 
     def theirs() -> None:
+        loaded = torchvision.models.vgg16(weights=None, init_weights=False).features.eval()
+        state = torch.load(weights, weights_only=True)
+        loaded.load_state_dict({name.removeprefix("features."): tensor for name, tensor in state.items()})
         rows = []
         names = sorted(few.iterdir())
         with torch.inference_mode():
             for start in range(0, len(names), 32):
                 pictures = [PREPROCESSING(Image.open(path).convert("RGB")) for path in names[start : start + 32]]
-                maps = network(torch.stack(pictures))
+                maps = loaded(torch.stack(pictures))
                 rows.append(maps.clamp(min=1e-6).pow(3).mean(dim=(2, 3)).pow(1 / 3))
         vectors = torch.nn.functional.normalize(torch.cat(rows), dim=1).numpy()
         index = faiss.IndexHNSWFlat(DIMENSION, 32, faiss.METRIC_INNER_PRODUCT)
