@@ -86,7 +86,8 @@ def make_app(watched: Watched, *, max_upload: int) -> ASGIApp:
             if not isinstance(given, UploadFile) or not given.size:
                 raise HTTPException(400, "No picture was sent: choose a file first.")
             try:
-                token = await run_in_threadpool(uploads.add, given.file, watched.now().index)
+                file = given.file
+                token = await run_in_threadpool(lambda: uploads.add(file, watched.now().index))
             except BadImageError as error:
                 raise HTTPException(415, f"This file cannot be searched by: {error}.") from None
         return RedirectResponse(f"/upload/{token}{Choice(label, k).in_address}", 303)
