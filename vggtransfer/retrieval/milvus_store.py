@@ -96,7 +96,8 @@ class MilvusStore:
     @_in_one_line
     def create(self, about: About, *, dimension: int) -> None:
         for name in (self._about_name, self._name):
-            self._client.drop_collection(name)
+            if self._client.has_collection(name):
+                self._client.drop_collection(name)
         fields: dict[str, dict[str, Any]] = {
             "id": {"datatype": DataType.INT64, "is_primary": True},
             "name": {"datatype": DataType.VARCHAR, "max_length": _LONGEST_TEXT},

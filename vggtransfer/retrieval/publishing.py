@@ -70,7 +70,8 @@ def publish(index: ImageIndex, link: Link, store: VectorStore) -> int:
     """Makes a store hold exactly what an index holds, by sending what differs.
 
     Each picture is right at every moment, whatever is interrupted; the next call does the rest. Searches go on
-    meanwhile, except where all vectors are other ones (a new whitening): they are refused until all are there.
+    meanwhile, except where all vectors are other ones (a new whitening): they are refused until all are there. The
+    list of what is there, without vectors, is held in memory.
 
     Args:
         index: The original.

@@ -85,7 +85,8 @@ def index_build(
         recall: Share of the true 10 nearest neighbours that a search is to find, above 0 to 1; measured.
         max_memory: GiB that the FAISS index may take; default: half of what is free.
         store: Publish the collection in a database as well, `milvus+http://HOST:19530`, under the name of OUT, for
-            searches from other machines; add, remove and sync then keep it up to date.
+            searches from other machines; add, remove and sync then keep it up to date. MILVUS_TOKEN in the environment
+            holds the token or `user:password`, if one is asked for.
         precision: Of the computation: `auto` uses bfloat16 where the hardware is good at it, else float32.
         batch_size: Pictures per pass through the network.
         workers: Processes that load pictures; default: chosen for the machine.
