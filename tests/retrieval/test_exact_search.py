@@ -35,6 +35,21 @@ def test_finds_what_a_product_in_double_precision_finds(precision: str, monkeypa
     np.testing.assert_array_equal(found, np.flatnonzero(allowed)[exactly(queries, vectors[allowed], 5)[1]])
 
 
+def test_vectors_much_alike_are_told_apart() -> None:
+    generator = np.random.default_rng(0)
+    vectors = generator.standard_normal((3000, 64), dtype=np.float32)
+    common = 5 * generator.standard_normal(64, dtype=np.float32)
+    vectors[:300] = vectors[0] + 0.1 * vectors[:300]  # hundreds within the spacing of bfloat16
+    vectors = unit_rows(vectors + common)
+    queries = vectors[::30]
+    scores, found = ExactSearch(vectors, precision="bf16", device="cpu").search(queries, k=10)
+    expected_scores, expected = exactly(queries, vectors, 10)
+    assert expected_scores[:, 9].min() > 0.95
+    recall = np.mean([len(set(one) & set(other)) / 10 for one, other in zip(found, expected, strict=True)])
+    assert recall >= 0.999
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
+
+
 def test_equal_vectors_come_in_their_order_and_k_may_exceed_them() -> None:
     vectors = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
     vectors.setflags(write=False)
