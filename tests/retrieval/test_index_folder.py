@@ -13,7 +13,7 @@ import pytest
 from vggtransfer.errors import DataError, OptionError, VGGTransferError
 from vggtransfer.retrieval import index_folder
 from vggtransfer.retrieval.image_index import ImageIndex
-from vggtransfer.retrieval.index_folder import IndexDamagedError, IndexFolder
+from vggtransfer.retrieval.index_folder import IndexDamagedError, IndexFolder, file_entry
 
 
 @pytest.fixture
@@ -69,6 +69,17 @@ def test_a_missing_file_and_no_index_are_said(index, tmp_path):
         ImageIndex.open(index.path)
     with pytest.raises(OptionError, match="there is no index"):
         ImageIndex.open(tmp_path / "photos")
+
+
+def test_files_that_contradict_each_other_are_found(index):
+    folder, description = IndexFolder(index.path), index.description
+    content = bytearray((index.path / description["files"]["faiss"]["name"]).read_bytes())
+    content[-32:] = bytes(32)  # the vector of the last picture; the digest below is right
+    path = folder.file(2, "faiss", ".index")
+    path.write_bytes(content)
+    folder.switch({**description, "generation": 2, "files": {**description["files"], "faiss": file_entry(path)}})
+    with pytest.raises(DataError, match="a picture does not find itself"):
+        ImageIndex.open(index.path).verify()
 
 
 def test_an_index_of_a_later_version_is_refused(index):
