@@ -19,6 +19,7 @@ from vggtransfer.data.resampling import Picture
 from vggtransfer.encoder.architectures import ArchitectureName
 from vggtransfer.encoder.input_check import check_range
 from vggtransfer.encoder.trunk_files import weights_digest
+from vggtransfer.encoder.weight_sources import SOURCE_NAMES
 from vggtransfer.errors import BadImageError, OptionError, WeightsError
 from vggtransfer.features.encoder_choice import (
     FeaturePrecision,
@@ -291,5 +292,7 @@ def _stacked(pictures: Sequence[Picture]) -> Tensor:
 
 def _same_anywhere(weights: str) -> str:
     """The weights as they can be asked for from another working directory."""
+    if weights in (*SOURCE_NAMES, "default", "none"):
+        return weights
     path = Path(weights).expanduser()
     return str(path.resolve()) if path.exists() else weights
