@@ -133,19 +133,26 @@ def test_another_encoder_is_refused(index, collection, colours):
 
 
 def test_a_rebuild_changes_kind_and_whitening_without_embedding(index, embedder):
-    before = contents(index)
     index.rebuild(kind="hnsw", whiten=6)
     assert index.description["index"]["factory"] == "HNSW32"
     assert index.vectors().shape == (12, 6)
     assert np.allclose(np.linalg.norm(index.vectors(), axis=1), 1, atol=1e-5)
     assert index.search(index.items[7].path, k=1)[0].id == 7
     index.verify()
+    assert {one.label for one in index.neighbours_of(7, k=12, label="b")} == {"b"}
+    index.remove([8])
+    assert sorted(one.id for one in index.neighbours_of(7, k=12)) == [0, 1, 2, 3, 4, 5, 6, 9, 10, 11]
+    index.sync(workers=0)
+    assert (index.items[-1].id, index.description["index"]["kind"]) == (12, "hnsw")
+    before, known = contents(index), embedder.embedded
+    assert known == 13  # the one that was removed
+
     index.rebuild(whiten=5, whitening="learned")  # from pairs of the same class
     assert index.description["index"]["whitening"] == "learned"
     assert index.search(index.items[7].path, k=1)[0].id == 7
     index.rebuild(kind="flat", whiten=0)
     assert index.vectors().shape == (12, 48)
-    assert (contents(index), embedder.embedded) == (before, 12)
+    assert (contents(index), embedder.embedded) == (before, known)
 
 
 def test_duplicates_are_grouped_across_folders(index, collection, drawn):
