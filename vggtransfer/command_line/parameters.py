@@ -48,7 +48,7 @@ class Parameter:
 
     @property
     def spelling(self) -> str:
-        """`--batch-size`, `-k`, or `PATHS` when it is given by position; `--class` of `class_`, which Python needs so."""
+        """`--batch-size`, `-k`, `PATHS` when it is given by position; `--class` of `class_`, which Python needs so."""
         dashes = "-" if len(self.name) == 1 else "--"
         return self.name.upper() if self.positional else f"{dashes}{self.name.removesuffix('_').replace('_', '-')}"
 
