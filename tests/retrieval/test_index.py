@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
 
@@ -75,9 +76,12 @@ def test_a_file_of_something_else_is_an_error(vectors, tmp_path):
     kind = choose_kind("flat", count=COUNT, dimension=DIMENSION, recall=1, memory=2**30)
     faiss_index.build(vectors, np.arange(COUNT), kind, gpu=False).write(tmp_path / "index")
     content = (tmp_path / "index").read_bytes()
+    limits = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
     for wrong, rows in ((content, COUNT + 1), (content[:-1], COUNT), (b"IxFI" + bytes(40), COUNT), (b"", COUNT)):
         with pytest.raises(DataError):
             faiss_index.read(memoryview(wrong), kind, effort=0, rows=rows, dimension=DIMENSION, own=False)
+    # The process may read other files with FAISS.
+    assert limits == (faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit())
 
 
 def test_auto_chooses_by_size_memory_and_recall():

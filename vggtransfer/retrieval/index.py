@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from vggtransfer.retrieval.index_kind import IndexKind
 from vggtransfer.retrieval.vector_rows import VectorRows
 
 VERSION: str = faiss.__version__
+
+_READING = threading.Lock()
 
 _TRAINING_VECTORS_PER_LIST = 40  # FAISS asks for at least 39
 _TRAINING_VECTORS_OF_CODES = 256 * 40
@@ -147,17 +151,30 @@ def read(content: memoryview, kind: IndexKind, *, effort: int, rows: int, dimens
         DataError: It is something else.
     """
     numbers = np.frombuffer(content, np.uint8)
-    faiss.set_deserialization_vector_byte_limit(len(numbers) + 1)
-    faiss.set_deserialization_loop_limit(max(rows, len(numbers)) + 1)
     try:
         reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(numbers), len(numbers))
         flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE  # of no use for inner products
-        index = faiss.deserialize_index(numbers, flags) if own else faiss.read_index(reader, flags)
+        with _limits(vector_bytes=len(numbers) + 1, loops=max(rows, len(numbers)) + 1):
+            index = faiss.deserialize_index(numbers, flags) if own else faiss.read_index(reader, flags)
     except RuntimeError as error:
         raise DataError(f"FAISS cannot read the index: {' '.join(str(error).split())}") from error
     if index.ntotal != rows or index.d != dimension or index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise DataError(f"the FAISS file holds {index.ntotal} vectors of {index.d} numbers, not {rows} of {dimension}")
     return VectorIndex(index, kind, effort=effort, content=content)
+
+
+@contextmanager
+def _limits(*, vector_bytes: int, loops: int) -> Iterator[None]:
+    """Lowers what FAISS believes of a file; the limits are of the whole process, which may read files of its own."""
+    with _READING:
+        before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+        faiss.set_deserialization_vector_byte_limit(vector_bytes)
+        faiss.set_deserialization_loop_limit(loops)
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before[0])
+            faiss.set_deserialization_loop_limit(before[1])
 
 
 def _selector(allowed: NDArray[np.bool_]) -> Any:
