@@ -46,7 +46,7 @@ class LabelScores:
 
 
 def score_by_label(
-    vectors: NDArray[np.float32], labels: Sequence[str], *, ks: Sequence[int] = (1, 5, 10), batch: int = 256
+    vectors: NDArray[np.float32], labels: Sequence[str], *, ks: Sequence[int] = (1, 5, 10), batch: int | None = None
 ) -> LabelScores:
     """Searches with each picture among all others, exactly, and compares the labels.
 
@@ -57,7 +57,7 @@ def score_by_label(
         vectors: Unit vectors, float32 [n, features].
         labels: Of the pictures; an empty one is none, and counts as a wrong answer.
         ks: For the recall.
-        batch: Queries at once; each takes 20 bytes per picture.
+        batch: Queries at once, each of which takes some 40 bytes per picture; None: as many as take 256 MB.
 
     Raises:
         DataError: No two pictures have the same label.
@@ -69,6 +69,7 @@ def score_by_label(
         raise DataError(
             "no two pictures have the same label: there is nothing to score; see recall against exact search"
         )
+    batch = max(1, 2**28 // (40 * len(vectors))) if batch is None else batch
     precisions = np.empty(len(queries))
     first_right = np.empty(len(queries), np.int64)
     for start in range(0, len(queries), batch):
