@@ -96,6 +96,22 @@ def test_train_denoiser(tmp_path, monkeypatch):
         assert rows.size == (4 * 32, 4 * 32)
 
 
+def test_search(tmp_path, monkeypatch):
+    write_synthetic_flowers(tmp_path / "flowers", train=2, val=0, test=0, image_size=64)
+    query = tmp_path / "flowers" / "train" / "rose" / "0001.png"
+    printed = run("search.py", "flowers", str(query), folder=tmp_path, monkeypatch=monkeypatch).splitlines()
+    assert len(printed) == 10
+    assert printed[0].split() == ["1.000", "rose", str(query)]
+    assert (tmp_path / "flowers.index" / "index.yaml").is_file()
+
+
+def test_nearest_neighbours(tmp_path, monkeypatch):
+    write_synthetic_flowers(tmp_path / "flowers", train=4, val=0, test=2, image_size=64)
+    printed = run("nearest_neighbours.py", "flowers", folder=tmp_path, monkeypatch=monkeypatch)
+    assert printed.startswith("32 training and 16 test pictures of 8 classes, 192 numbers each")
+    assert [float(score) > 30 for score in re.findall(r"accuracy ([0-9.]+)%", printed)] == [True, True]
+
+
 def test_every_example_has_a_test():
     tested = Path(__file__).read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in tested] == []

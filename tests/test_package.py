@@ -92,7 +92,9 @@ def test_exactly_one_faiss_is_asked_for(system: str, machine: str, expected: str
 
 
 def test_every_imported_library_is_a_dependency() -> None:
-    wanted = {Requirement(text).name.lower() for text in SETTINGS["project"]["dependencies"]}
+    extras = SETTINGS["project"]["optional-dependencies"]
+    asked_for = [*SETTINGS["project"]["dependencies"], *extras["tensorboard"], *extras["web"], *extras["milvus"]]
+    wanted = {Requirement(text).name.lower() for text in asked_for}
     distributions = importlib.metadata.packages_distributions()
     sources = sorted((PROJECT / "vggtransfer").rglob("*.py"))
     modules = {
@@ -104,7 +106,7 @@ def test_every_imported_library_is_a_dependency() -> None:
     assert {"torch", "yaml"} <= modules
     missing = {
         module
-        for module in modules - {"vggtransfer", "tensorboard"}
+        for module in modules - {"vggtransfer"}
         if not wanted & {name.lower().replace("_", "-") for name in distributions[module]}
     }
     assert missing == set()

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from vggtransfer.perceptual.superresolve_predict import EnlargementResult as EnlargementResult
     from vggtransfer.perceptual.superresolve_predict import superresolve_predict as superresolve_predict
     from vggtransfer.perceptual.total_variation import TotalVariation as TotalVariation
+    from vggtransfer.retrieval.image_index import ImageIndex as ImageIndex
     from vggtransfer.segmentation.deeplab import VGGDeepLab as VGGDeepLab
     from vggtransfer.segmentation.evaluation import SegmentEvaluationResult as SegmentEvaluationResult
     from vggtransfer.segmentation.evaluation import segment_evaluate as segment_evaluate
@@ -74,6 +75,7 @@ _HOME = {
     "MeasureEvaluation": "perceptual.measure_evaluation",
     "PerceptualLoss": "perceptual.content",
     "PerceptualSuite": "perceptual.suite",
+    "ImageIndex": "retrieval.image_index",
     "PredictionResult": "classification.prediction",
     "SegmentEvaluationResult": "segmentation.evaluation",
     "SegmentPredictionResult": "segmentation.prediction",

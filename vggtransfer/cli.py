@@ -72,6 +72,7 @@ Transfer learning and feature extraction with VGG networks.
 _CLASSIFICATION = "vggtransfer.classification"
 _SEGMENTATION = "vggtransfer.segmentation"
 _PERCEPTUAL = "vggtransfer.perceptual"
+_RETRIEVAL = "vggtransfer.retrieval"
 _WEIGHTS = "vggtransfer.encoder.weights_commands"
 
 COMMANDS = (
@@ -200,11 +201,58 @@ COMMANDS = (
     Command("weights fetch", f"{_WEIGHTS}:fetch_weights", "Download and verify weights.", positionals=("arch",)),
     Command("weights convert", f"{_WEIGHTS}:convert_weights", "Convert a checkpoint.", positionals=("source",)),
     Command("weights path", f"{_WEIGHTS}:weights_path", "Print where weights are kept.", positionals=("arch",)),
+    Command(
+        "index build",
+        f"{_RETRIEVAL}.recipe:index_build",
+        "Make a folder of pictures searchable by picture.",
+        sections={"data": "Collection", "arch": "Embedding", "kind": "Index", "precision": "Machine"},
+    ),
+    Command("index add", f"{_RETRIEVAL}.recipe:index_add", "Add pictures.", positionals=("index", "paths")),
+    Command("index remove", f"{_RETRIEVAL}.recipe:index_remove", "Remove pictures.", positionals=("index", "paths")),
+    Command(
+        "index sync",
+        f"{_RETRIEVAL}.recipe:index_sync",
+        "Bring an index up to date with its folder.",
+        positionals=("index",),
+    ),
+    Command(
+        "index rebuild",
+        f"{_RETRIEVAL}.recipe:index_rebuild",
+        "Arrange an index anew, without embedding.",
+        positionals=("index",),
+    ),
+    Command("index info", f"{_RETRIEVAL}.inspection:index_info", "Show what an index holds.", positionals=("index",)),
+    Command("index verify", f"{_RETRIEVAL}.inspection:index_verify", "Check an index.", positionals=("index",)),
+    Command(
+        "index evaluate",
+        f"{_RETRIEVAL}.measuring:index_evaluate",
+        "Measure recall, and precision by label or ground truth.",
+        positionals=("index",),
+    ),
+    Command(
+        "index duplicates",
+        f"{_RETRIEVAL}.inspection:index_duplicates",
+        "Find pictures that are there twice.",
+        positionals=("index",),
+    ),
+    Command(
+        "search",
+        f"{_RETRIEVAL}.search_command:search",
+        "Find the nearest pictures of a collection.",
+        positionals=("index", "queries"),
+    ),
+    Command(
+        "browse",
+        "vggtransfer.retrieval.browse.command:browse",
+        "Look through a collection in the browser.",
+        positionals=("index",),
+    ),
+    Command("doctor", "vggtransfer.doctor.command:doctor", "Say what is installed, and what to type to mend it."),
 )
 
 
 def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = COMMANDS) -> int:
-    """Runs one command line and returns the exit code: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    """Runs one command line and returns the exit code: the result's (0), 2 after a user's mistake, 130 after Ctrl-C."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (for the rest of the process)
@@ -270,10 +318,10 @@ def _run_command(command: Command, arguments: list[str]) -> int:
     keep_freed_memory()
     run = options.get("resume")
     if command.resume is None or run is None:
-        function(**options)
+        result = function(**options)
     else:
-        _imported(command.resume)(run, {name: options[name] for name in request.given if name != "resume"})
-    return 0
+        result = _imported(command.resume)(run, {name: options[name] for name in request.given if name != "resume"})
+    return int(getattr(result, "exit_code", 0))
 
 
 def _list_commands(arguments: list[str], commands: Sequence[Command]) -> int:

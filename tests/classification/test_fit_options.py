@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from vggtransfer.classification.fit_options import chosen_augmentation
+from vggtransfer.classification.fit_options import check_recipe, chosen_augmentation, chosen_margin
 from vggtransfer.classification.recipe import finetune
 from vggtransfer.errors import OptionError
 
@@ -36,3 +36,13 @@ def test_auto_is_mirror_where_frozen_layers_make_up_most_of_the_work(options: di
 def test_a_policy_that_cannot_be_read_is_an_error_as_ever() -> None:
     with pytest.raises(OptionError, match="blok5"):
         chosen_augmentation({**DEFAULTS, "unfreeze": "blok5"})
+
+
+def test_margin_is_for_arcface_alone() -> None:
+    assert chosen_margin(DEFAULTS) == 0
+    assert chosen_margin({**DEFAULTS, "head": "arcface"}) == 0.3
+    assert chosen_margin({**DEFAULTS, "head": "arcface", "margin": 0.5}) == 0.5
+    with pytest.raises(OptionError, match=r"--margin 0\.5 is for --head arcface, not linear"):
+        check_recipe({**DEFAULTS, "margin": 0.5})
+    with pytest.raises(OptionError, match="leave out --mixup and --cutmix"):
+        check_recipe({**DEFAULTS, "head": "arcface", "mixup": 0.2})

@@ -17,7 +17,7 @@ def linear(head: nn.Sequential, name: str) -> nn.Linear:
     return layer
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "vgg"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "vgg", "arcface"])
 def test_scores_of_maps_of_any_size(name: HeadName) -> None:
     head = build_head(name, in_channels=4, classes=6, dropout=0.5).eval()
     for height, width in SIZES:

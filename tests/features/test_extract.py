@@ -91,7 +91,7 @@ def all_files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("pool", ["gap", "max", "gem", "none"])
+@pytest.mark.parametrize("pool", ["gap", "max", "gem", "rmac", "crow", "none"])
 def test_rows_are_what_the_encoder_computes(data: Path, tmp_path: Path, pool: PoolName) -> None:
     names = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
     result = extract(data, out=tmp_path / "out", pool=pool, batch_size=4, **SMALL)

@@ -12,8 +12,10 @@ from vggtransfer.errors import DataError, OptionError
 from vggtransfer.training.fit_options import TRAINING_RANGES, check_ranges, check_tensorboard
 from vggtransfer.training.schedule import parse_stages, parse_unfreeze_schedule
 
+_MARGIN = 0.3
 _RANGES: dict[str, tuple[float, float]] = {
     "dropout": (0, 0.999),
+    "margin": (0, 1.5),
     "image_size": (32, 4096),
     "label_smoothing": (0, 0.999),
     "mixup": (0, 1e6),
@@ -35,6 +37,10 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
     for stage in parse_unfreeze_schedule(recipe["unfreeze"]):
         parse_unfreeze(stage.value, architecture(recipe["arch"]))
     train_sizes(recipe)
+    if recipe["head"] == "arcface" and (recipe["mixup"] or recipe["cutmix"]):
+        raise OptionError("--head arcface trains each picture towards one class; leave out --mixup and --cutmix")
+    if recipe["head"] != "arcface" and recipe["margin"] is not None:
+        raise OptionError(f"--margin {recipe['margin']} is for --head arcface, not {recipe['head']}; leave it out")
     if recipe["cache"] in ("memory", "disk") and (reason := why_not_cached(recipe)):
         raise OptionError(f"--cache {recipe['cache']} is not possible: {reason}")
     if recipe["data"] is None:
@@ -62,6 +68,13 @@ def chosen_augmentation(recipe: Mapping[str, Any]) -> str:
     trained = {layers.layer(name).block for stage in stages for name in parse_unfreeze(stage.value, layers)}
     fixed = recipe["views"] is None and recipe["weights"] != "none" and min(trained, default=6) >= 4
     return "mirror" if fixed and not recipe["mixup"] and not recipe["cutmix"] else "standard"
+
+
+def chosen_margin(recipe: Mapping[str, Any]) -> float:
+    """The angle that a recipe means, in radians; 0 for heads that know none."""
+    if recipe["head"] != "arcface":
+        return 0.0
+    return _MARGIN if recipe["margin"] is None else float(recipe["margin"])
 
 
 def why_not_cached(recipe: Mapping[str, Any]) -> str:

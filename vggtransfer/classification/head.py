@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from vggtransfer.classification.cosine import CosineClassifier
 from vggtransfer.classification.head_names import HeadName
+from vggtransfer.features.gem import GeM
 
 
 def build_head(name: HeadName, *, in_channels: int, classes: int, dropout: float) -> nn.Sequential:
@@ -16,11 +18,12 @@ def build_head(name: HeadName, *, in_channels: int, classes: int, dropout: float
     Args:
         name: `"linear"`: global average pooling (Lin et al. 2014) and one linear layer. `"mlp"`: the same with a
             hidden layer of `in_channels` units. `"vgg"`: the original 7x7 pooling, fc6, fc7 and fc8 (Simonyan &
-            Zisserman 2015), 4096 units each in fc6 and fc7.
+            Zisserman 2015), 4096 units each in fc6 and fc7. `"arcface"`: GeM pooling with a trainable exponent and the
+            cosines to one direction per class, for embeddings.
         in_channels: Channels of the feature map.
         classes: Number of classes.
         dropout: Probability before each linear layer but the first of `"mlp"` and `"vgg"`; before the only one of
-            `"linear"`.
+            `"linear"`, and before the cosines of `"arcface"`.
     """
     match name:
         case "linear":
@@ -44,6 +47,8 @@ def build_head(name: HeadName, *, in_channels: int, classes: int, dropout: float
                 "dropout7": nn.Dropout(dropout),
                 "fc8": nn.Linear(4096, classes),
             }
+        case "arcface":
+            layers = {"pool": GeM(), "dropout": nn.Dropout(dropout), "cosine": CosineClassifier(in_channels, classes)}
     head = nn.Sequential(OrderedDict(layers))
     for module in head:
         if isinstance(module, nn.Linear):

@@ -2,4 +2,5 @@
 
 from typing import Literal
 
-HeadName = Literal["linear", "mlp", "vgg"]
+PlainHeadName = Literal["linear", "mlp", "vgg"]
+HeadName = Literal["linear", "mlp", "vgg", "arcface"]

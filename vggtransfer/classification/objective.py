@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vggtransfer.classification.cosine import with_margin
 from vggtransfer.training.contract import Measure
 
 
@@ -21,6 +22,8 @@ class ClassificationObjective:
         mixup: Parameter alpha of Zhang et al. 2018; 0 for none.
         cutmix: Parameter alpha of Yun et al. 2019; 0 for none. With both, each batch gets one or the other.
         class_weights: Weight [classes] of each class in the training loss; None for equal ones.
+        margin: Angle in radians by which the right class is made harder to reach in the training loss, for a model that
+            scores by cosines (`CosineClassifier`); 0 for none. Not with mixing.
     """
 
     training_measure: Measure | None = Measure("accuracy")
@@ -33,8 +36,9 @@ class ClassificationObjective:
         mixup: float = 0.0,
         cutmix: float = 0.0,
         class_weights: Tensor | None = None,
+        margin: float = 0.0,
     ) -> None:
-        self.label_smoothing, self.class_weights = label_smoothing, class_weights
+        self.label_smoothing, self.class_weights, self.margin = label_smoothing, class_weights, margin
         self.mix = _mixer(classes, mixup, cutmix) if mixup or cutmix else None
 
     def training(self, model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,9 +48,8 @@ class ClassificationObjective:
             images, aims = self.mix(images, targets)
         logits = model(images)
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        losses = F.cross_entropy(
-            logits.float(), aims, weight=weights, label_smoothing=self.label_smoothing, reduction="none"
-        )
+        aimed = with_margin(logits, targets, self.margin) if self.margin else logits.float()
+        losses = F.cross_entropy(aimed, aims, weight=weights, label_smoothing=self.label_smoothing, reduction="none")
         return losses.mean(), (logits.argmax(dim=1) == targets).sum()
 
     def validation(self, model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vggtransfer.classification.fit_options import check_recipe, chosen_augmentation, train_sizes
+from vggtransfer.classification.fit_options import check_recipe, chosen_augmentation, chosen_margin, train_sizes
 from vggtransfer.classification.head_names import HeadName
 from vggtransfer.classification.resuming import fixed_options, resume_finetune
 from vggtransfer.encoder.architectures import ArchitectureName
@@ -47,6 +47,7 @@ def finetune(
     unfreeze: str = "block5",
     head: HeadName = "linear",
     dropout: float = 0.5,
+    margin: float | None = None,
     image_size: int = 224,
     train_size: int | str | None = None,
     augmentation: str = "auto",
@@ -97,9 +98,11 @@ def finetune(
             `none` for random ones.
         unfreeze: What trains beside the head: `none`, `all`, a block or layer, a range `block4-block5`, a comma list;
             or a schedule such as `"none block5@2"` (the head alone for 2 epochs, then block5 as well).
-        head: `linear` on global average pooling, `mlp` with a hidden layer, or `vgg`: the original fc6 and fc7, with
-            their pretrained weights where there are any.
+        head: `linear` on global average pooling, `mlp` with a hidden layer, `vgg`: the original fc6 and fc7, with
+            their pretrained weights where there are any, or `arcface`: GeM pooling with a trained exponent, and classes
+            as directions, for embeddings to search with (`vggtransfer index build --model RUN`).
         dropout: Probability of dropout in the head.
+        margin: Angle in radians by which `arcface` draws the pictures of a class together; default: 0.3.
         image_size: Side of the square pictures the network sees, in pixels.
         train_size: Side of the training pictures where it is another one, or a schedule such as `"32 48@10 64@20"`:
             small pictures for the first 10 epochs, larger ones for 10 more, then the full size (progressive
@@ -250,6 +253,7 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Fin
             mixup=recipe["mixup"],
             cutmix=recipe["cutmix"],
             class_weights=balance if recipe["class_weights"] == "balanced" else None,
+            margin=chosen_margin(recipe),
         ),
         train=PictureDataset(pictures.train, augment, seed=recipe["seed"], later=later),
         validation=PictureDataset(pictures.val, plain, seed=recipe["seed"]),

@@ -48,8 +48,9 @@ class Parameter:
 
     @property
     def spelling(self) -> str:
-        """`--batch-size`, or `PATHS` when it is given by position; `--class` of `class_`, which Python needs so."""
-        return self.name.upper() if self.positional else f"--{self.name.removesuffix('_').replace('_', '-')}"
+        """`--batch-size`, `-k`, `PATHS` when it is given by position; `--class` of `class_`, which Python needs so."""
+        dashes = "-" if len(self.name) == 1 else "--"
+        return self.name.upper() if self.positional else f"{dashes}{self.name.removesuffix('_').replace('_', '-')}"
 
     @property
     def place(self) -> str:

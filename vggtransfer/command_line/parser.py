@@ -121,7 +121,7 @@ class CommandParser:
                 loose.append(token)
                 continue
             spelled, equals, value = token.partition("=")
-            name = {"-h": "help"}.get(spelled) or self._name(snake_case(spelled.removeprefix("--")))
+            name = {"-h": "help", "-k": "k"}.get(spelled) or self._name(snake_case(spelled.removeprefix("--")))
             parameter = self.parameters.get(name)
             if name == "help":
                 request.wants_help = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vggtransfer.classification.head_names import HeadName
+from vggtransfer.classification.head_names import PlainHeadName
 from vggtransfer.comparison.options import MAY_CHANGE, check_options, network_names
 from vggtransfer.encoder.precision import Precision
 from vggtransfer.errors import OptionError
@@ -43,7 +43,7 @@ def compare(
     *,
     archs: str = "lenet5,alexnet,vgg16,vgg16_bn,vgg19_bn,googlenet,resnet18,densenet121",
     weights: Literal["none", "default"] = "none",
-    head: HeadName = "linear",
+    head: PlainHeadName = "linear",
     initialisation: Literal["he", "glorot", "torch"] = "he",
     image_size: int | None = None,
     train_size: int | str | None = None,

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vggtransfer.classification.head import load_pretrained_layers
-from vggtransfer.classification.head_names import HeadName
+from vggtransfer.classification.head_names import PlainHeadName
 from vggtransfer.classification.model import Task, VGGClassifier, save_classifier
 from vggtransfer.data.transforms import default_crop_fraction
 from vggtransfer.encoder.architectures import ARCHITECTURE_NAMES, architecture
@@ -67,7 +67,7 @@ def smallest_pictures(arch: str) -> int:
     return 32 if arch in ARCHITECTURE_NAMES else minimum_size(arch)
 
 
-def prefetch(arch: str, head: HeadName) -> None:
+def prefetch(arch: str, head: PlainHeadName) -> None:
     """Downloads the default weights of a network if they are not there yet.
 
     Raises:
@@ -85,7 +85,7 @@ def build(
     classes: tuple[str, ...],
     image_size: int,
     weights: str,
-    head: HeadName,
+    head: PlainHeadName,
     initialisation: Initialisation,
 ) -> Network:
     """Builds a network with a new output layer; random numbers come from torch's global generator.

@@ -80,7 +80,7 @@ def extract(
         out: Folder for the features; a new one, or one to go on with.
         layers: Names from the papers, such as `pool5,relu4_3`; nothing past the deepest of them is computed.
         pool: `gap` averages a map over all places, `max` takes the largest value, `gem` (p = 3) is between the two,
-            `none` keeps the map.
+            `rmac` sums up maxima of regions, `crow` weighs places and channels; `none` keeps the map.
         arch: Architecture; default: vgg16.
         weights: `default`, `torchvision`, `timm`, `embedded`, a checkpoint file, a run directory, or `none` for
             random ones.

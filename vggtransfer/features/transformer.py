@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
@@ -19,6 +18,7 @@ from vggtransfer.errors import OptionError, WeightsError
 from vggtransfer.features.given_pictures import GivenPicture, as_pictures, read_picture
 from vggtransfer.features.layer_choice import feature_shapes
 from vggtransfer.features.pooling import PoolName, pool_maps
+from vggtransfer.features.read_ahead import read_ahead
 
 if TYPE_CHECKING:
     from vggtransfer.features.frozen_trunk import FrozenTrunk
@@ -40,7 +40,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         weights: `"default"`, `"torchvision"`, `"timm"`, `"embedded"`, a checkpoint file, a run directory, or None for
             random ones, which are the same in every process.
         layer: Name from the papers, such as `pool5` or `relu4_3`; nothing past it is computed.
-        pool: `gap`, `max`, `gem` or `none`; see `vggtransfer.features.pooling.PoolName`.
+        pool: `gap`, `max`, `gem`, `rmac`, `crow` or `none`; see `vggtransfer.features.pooling.PoolName`.
         image_size: Side of the square pictures the network sees, in pixels.
         crop_fraction: Part of the short side that is kept; None: 0.875, for pictures below 96 pixels 1.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
@@ -122,7 +122,6 @@ class VGGFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return feature_shapes(self.arch, [self.layer], image_size=self.image_size, pool=self.pool)[self.layer]
 
     def _batches(self, pictures: Sequence[GivenPicture]) -> Iterator[list[Picture]]:
-        """Yields pictures in batches while the next batch is being decoded."""
         from vggtransfer.data.transforms import default_crop_fraction
 
         fraction = default_crop_fraction(self.image_size) if self.crop_fraction is None else self.crop_fraction
@@ -130,17 +129,8 @@ class VGGFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         def read(given: GivenPicture) -> Picture:
             return read_picture(given, image_size=self.image_size, crop_fraction=fraction)
 
-        with ThreadPoolExecutor(self.workers or min(usable_cores(), 8)) as pool:
-            coming: list[Future[Picture]] = []
-            try:
-                for start in range(0, len(pictures) + self.batch_size, self.batch_size):
-                    current = coming
-                    coming = [pool.submit(read, given) for given in pictures[start : start + self.batch_size]]
-                    if current:
-                        yield [future.result() for future in current]
-            finally:
-                for future in coming:
-                    future.cancel()
+        workers = self.workers or min(usable_cores(), 8)
+        return read_ahead(pictures, read, batch_size=self.batch_size, workers=workers)
 
     def _trunk(self) -> FrozenTrunk:
         """The encoder for the parameters as they are now, loaded when they have changed or this is a new process."""

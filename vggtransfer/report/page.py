@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def write_page(path: Path, template: str, content: Mapping[str, object], *, pack
 
 def render_page(template: str, content: Mapping[str, object], *, package: str) -> str:
     """Returns the page as text; see `write_page`."""
+    return _environment(package).get_template(template).render(content)
+
+
+@functools.cache
+def _environment(package: str) -> Environment:
+    """Kept with its compiled templates, for whoever renders many pages."""
     shared = PrefixLoader({"report": PackageLoader("vggtransfer.report")})
     environment = Environment(
         loader=ChoiceLoader([shared, PackageLoader(package)]),
@@ -41,7 +48,7 @@ def render_page(template: str, content: Mapping[str, object], *, package: str) -
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    return environment.get_template(template).render(content)
+    return environment
 
 
 def percent(share: float, digits: int = 1) -> str:

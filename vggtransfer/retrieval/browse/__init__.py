@@ -1,0 +1,1 @@
+"""A page on this machine to look through a collection by likeness."""
