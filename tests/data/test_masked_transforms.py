@@ -25,7 +25,7 @@ def test_pictures_and_masks_go_together(preset, tmp_path):
     for key in range(12):
         image, cut = transform(picture, mask, key=key)
         assert (image.shape, cut.shape, image.dtype, cut.dtype) == ((48, 40, 3), (48, 40), np.uint8, np.uint8)
-        assert set(np.unique(cut)) <= {0, 1, 2}
+        assert set(np.unique(cut)) <= ({0, 1, 2, IGNORED} if preset in ("standard", "strong") else {0, 1, 2})
         again = transform(picture, mask, key=key)
         assert np.array_equal(image, again[0])
         assert np.array_equal(cut, again[1])
@@ -50,7 +50,10 @@ def test_masks_of_many_classes_and_small_pictures():
     layers = np.stack([mask == 1, mask == 2, *[np.zeros_like(mask)] * 4], axis=-1).astype(np.uint8)
     image, cut = MaskedTransform("standard", seen=SeenSize(), crop=(128, 200))(picture, layers, key=3)
     assert (image.shape, cut.shape) == ((128, 200, 3), (128, 200, 6))
-    assert set(np.unique(cut)) == {0, 1}
+    assert set(np.unique(cut)) == {0, 1, IGNORED}
+    outside = (cut == IGNORED).all(axis=-1)
+    assert ((cut == IGNORED).any(axis=-1) == outside).all()
+    assert outside.mean() > 0.4
 
 
 def test_masks_take_the_value_at_the_centre():

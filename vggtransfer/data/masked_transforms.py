@@ -19,8 +19,10 @@ from vggtransfer.errors import OptionError, did_you_mean
 IGNORED = 255
 """Value of a mask's pixels that do not count."""
 
-_REFLECT = 4  # cv2.BORDER_REFLECT_101: pictures and masks go on alike, and no pixel is wasted
-_CROP: Entry = {"RandomCrop": {"pad_if_needed": True, "border_mode": _REFLECT}}
+# Around a picture that is smaller than the crop: the mean colour of ImageNet, which the encoder makes zero, and nothing
+# that counts (as Chen et al. 2018 do; reflection would teach streets above the sky).
+_BORDER = {"border_mode": 0, "fill": [124, 116, 104]}
+_CROP: Entry = {"RandomCrop": {"pad_if_needed": True, "pad_position": "random", **_BORDER}}
 
 # In the language of `vggtransfer.data.augmentation_lists`. A size that is not given is that of the crops.
 MASKED_PRESETS: Mapping[str, Sequence[Entry]] = {
@@ -37,7 +39,7 @@ MASKED_PRESETS: Mapping[str, Sequence[Entry]] = {
         {"RandomScale": {"scale_limit": [-0.5, 1.0], "p": 1.0}},
         _CROP,
         "HorizontalFlip",
-        {"Rotate": {"limit": [-10, 10], "border_mode": _REFLECT, "p": 0.3}},
+        {"Rotate": {"limit": [-10, 10], "p": 0.3, **_BORDER}},
         {"ColorJitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.05, "p": 0.8}},
         {"ToGray": {"p": 0.05}},
         {"GaussianBlur": {"sigma_limit": [0.2, 1.5], "blur_limit": 0, "p": 0.1}},
@@ -49,7 +51,7 @@ class MaskedTransform:
     """Turns a picture and its mask, of any size, into a crop of both.
 
     Both are resized to the size at which the network sees pictures, augmented, and cropped; where that leaves them
-    smaller than the crop, they are continued by reflection. Picklable. The result depends on picture, mask and key
+    smaller than the crop, there is a border that does not count. Picklable. The result depends on picture, mask and key
     only. Not to be shared by threads.
 
     Args:
