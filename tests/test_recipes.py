@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vggtransfer.cli import COMMANDS
+from vggtransfer.commands import COMMANDS
 from vggtransfer.command_line.parser import CommandParser
 from vggtransfer.recipe_files import read_recipe
 
