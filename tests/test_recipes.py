@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vggtransfer.commands import COMMANDS
 from vggtransfer.command_line.parser import CommandParser
+from vggtransfer.commands import COMMANDS
 from vggtransfer.recipe_files import read_recipe
 
 PROJECT = Path(__file__).parents[1]

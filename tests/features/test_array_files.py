@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +84,19 @@ def test_parquet_has_lists_of_fixed_size_beside_paths_and_labels(arrays: dict[st
     assert set(table.column("label").to_pylist()) == {"rose"}
     for name, array in arrays.items():
         np.testing.assert_array_equal(read_parquet(path, name, shape=shapes[name]), array, strict=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads by /proc")
+def test_tables_are_read_without_threads(tmp_path: Path) -> None:
+    """One that Arrow has just started when the interpreter ends aborts the process."""
+    program = (
+        "import sys; from pathlib import Path; import pyarrow as pa, pyarrow.parquet as pq\n"
+        "from vggtransfer.features.parquet_files import read_table\n"
+        "path = Path(sys.argv[1]); pq.write_table(pa.table({name: [1, 2] for name in 'abcd'}), path)\n"
+        "print(read_table(path).num_columns)\n"
+        "names = [each.read_text() for each in Path('/proc/self/task').glob('*/comm')]\n"
+        "print(sum('jemalloc' not in name for name in names))\n"  # that one is no thread of a pool
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "table.parquet")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.split() == ["4", "1"]

@@ -63,7 +63,7 @@ def write_parquet(
 
 def read_parquet(path: Path, layer: str, *, shape: tuple[int, ...]) -> NDArray[Any]:
     """Reads the column of one layer as [pictures, *shape]."""
-    column = pq.ParquetFile(path).read(columns=[layer]).column(layer)
+    column = read_table(path, columns=[layer]).column(layer)
     pieces = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     return np.concatenate(pieces).reshape(-1, *shape)
 
@@ -71,3 +71,12 @@ def read_parquet(path: Path, layer: str, *, shape: tuple[int, ...]) -> NDArray[A
 def _valid_text(name: str) -> str:
     """File names may hold bytes that are no UTF-8, for which Parquet has no text; they become escapes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def read_table(source: Path | pa.NativeFile, *, columns: list[str] | None = None) -> pa.Table:
+    """Reads a Parquet file, in this thread alone.
+
+    A thread of Arrow's pool that has only just started when the interpreter ends aborts the process ("terminate called
+    without an active exception"), so none is started.
+    """
+    return pq.ParquetFile(source).read(columns=columns, use_threads=False)
