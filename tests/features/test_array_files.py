@@ -97,7 +97,7 @@ def test_tables_are_read_without_threads(tmp_path: Path) -> None:
         "    time.sleep(0.2)  # its allocator's own thread takes a moment to tell its name\n"
         "    names = [each.read_text() for each in Path('/proc/self/task').glob('*/comm')]\n"
         "    return sum('jemalloc' not in name for name in names)\n"
-        "before = threads(); print(read_table(path).num_columns, threads() - before)\n"
+        "before = threads(); print(read_table(path.read_bytes()).num_columns, threads() - before)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "table.parquet")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout

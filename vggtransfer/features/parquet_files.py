@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,9 @@ def write_parquet(
 
 def read_parquet(path: Path, layer: str, *, shape: tuple[int, ...]) -> NDArray[Any]:
     """Reads the column of one layer as [pictures, *shape]."""
-    column = read_table(path, columns=[layer]).column(layer)
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    column = read_table(content, columns=[layer]).column(layer)
     pieces = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     return np.concatenate(pieces).reshape(-1, *shape)
 
@@ -73,10 +76,10 @@ def _valid_text(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def read_table(source: Path | pa.NativeFile, *, columns: list[str] | None = None) -> pa.Table:
-    """Reads a Parquet file, in this thread alone.
+def read_table(content: bytes | memoryview | mmap.mmap, *, columns: list[str] | None = None) -> pa.Table:
+    """Reads the content of a Parquet file, in this thread alone.
 
-    A thread of Arrow's pool that has only just started when the interpreter ends aborts the process ("terminate called
-    without an active exception"), so none is started.
+    A thread of Arrow's pools that has only just started when the interpreter ends aborts the process ("terminate called
+    without an active exception"), so none is started: they read files, but not what is in memory, or seems to be.
     """
-    return pq.ParquetFile(source).read(columns=columns, use_threads=False)
+    return pq.ParquetFile(pa.BufferReader(pa.py_buffer(content))).read(columns=columns, use_threads=False)

@@ -136,7 +136,7 @@ def read_items(content: memoryview, path: Path) -> ItemTable:
         DataError: It is something else.
     """
     try:
-        columns = read_table(pa.BufferReader(pa.py_buffer(content))).to_pydict()
+        columns = read_table(content).to_pydict()
         digests = np.frombuffer(bytes.fromhex("".join(columns["sha256"])), np.uint8).reshape(-1, 32)
         return ItemTable(
             np.array(columns["id"], np.int64),
