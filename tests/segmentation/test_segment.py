@@ -228,6 +228,7 @@ def test_pairs_that_do_not_fit_are_named_and_left_out(write_scenes, tmp_path, ca
         ("--image-size none", "give the size of training crops"),
         ("--image-size 12y3", "--image-size 12y3 is not possible"),
         ("--decoder-channels 8,8", "use five numbers"),
+        ("--image-size 32 --batch-size 1", "leaves BatchNorm a single value"),
         ("--unfreeze block6", "has no block or layer 'block6'"),
         ("--data nowhere", "nowhere: there is no such folder"),
         ("--decoder unett", "did you mean 'unet'?"),
