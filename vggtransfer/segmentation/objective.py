@@ -60,8 +60,8 @@ class SegmentationObjective:
     def validation(self, model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (sum of the pictures' losses, counts of `ConfusionMatrix`), at the masks' own size.
 
-        Each picture's loss is its own, so that it does not matter which ones share a batch. So is its logits' full size:
-        photographs seen at 256 pixels may have 12 million, and as many logits of each class.
+        Each picture's loss is its own, so that it does not matter which ones share a batch. Its logits in full size are
+        made for it alone, too: a photograph that is seen at 256 pixels may have 12 million of them for each class.
         """
         matrix = ConfusionMatrix(self.classes, task=self.task)
         total = torch.zeros((), device=images.device)
