@@ -65,8 +65,8 @@ class SegmentationObjective:
         """
         matrix = ConfusionMatrix(self.classes, task=self.task)
         total = torch.zeros((), device=images.device)
-        for seen, truth in zip(whole_logits(model, images).split(1), targets.split(1), strict=True):
-            logits = full_size(seen, truth)
+        for one, truth in zip(torch.split(whole_logits(model, images), 1), torch.split(targets, 1), strict=True):
+            logits = full_size(one, truth)
             total += self.plain_loss(logits, truth)
             matrix.add(self._painted(logits), truth)
         return total, matrix.counts.to(images.device)
