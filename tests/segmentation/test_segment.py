@@ -118,6 +118,8 @@ def test_masks_are_painted_in_full_size_with_the_values_of_the_training(run, sce
     assert probabilities.shape == (3, 40, 56)
     assert (probabilities.argmax(axis=0) == painted).mean() > 0.99  # float16 makes ties
     assert sum(row.shares.values()) == pytest.approx(1)
+    with pytest.raises(OptionError, match="has masks that are not from segment-predict"):
+        segment_predict(source, model=run.run, out=scenes / "test")
     # What was painted serves as a mask again, with its palette.
     again = tmp_path / "again"
     for kind, path in (("images", source), ("masks", row.masks[0])):
