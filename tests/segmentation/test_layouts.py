@@ -99,6 +99,20 @@ def test_a_mask_for_each_class(tmp_path, files):
     assert [path.relative_to(tmp_path).as_posix() for path in sample.masks] == files
 
 
+def test_folders_of_pictures_are_no_classes_whatever_their_masks_end_on(tmp_path):
+    layout = find_masked_pictures(touch(tmp_path, "images/ulm/a.jpg", "masks/ulm/a_mask.png"))
+    assert layout.layers == ()
+    assert found(layout, tmp_path) == {"train": [("images/ulm/a.jpg", "masks/ulm/a_mask.png")]}
+
+
+def test_two_pictures_of_one_name_do_not_share_a_mask(tmp_path):
+    layout = find_masked_pictures(touch(tmp_path, "images/a.jpg", "images/a.png", "masks/a.png"))
+    assert found(layout, tmp_path) == {"train": [("images/a.jpg", "masks/a.png")]}
+    assert layout.unmatched == [
+        ("train", tmp_path / "images" / "a.png", "has the name of a.jpg, so that a mask may be either's")
+    ]
+
+
 def test_a_class_without_its_mask_is_named(tmp_path):
     files = ["images/a.jpg", "images/b.jpg", "masks/cat/a.png", "masks/cat/b.png", "masks/dog/a.png"]
     layout = find_masked_pictures(touch(tmp_path, *files))
@@ -111,6 +125,7 @@ def test_a_class_without_its_mask_is_named(tmp_path):
         (["cats/a.jpg"], "no pictures with masks were recognised (it has cats)"),
         (["images/a.jpg", "masks/a.png", "train/images/a.jpg", "train/masks/a.png"], "keep one of them"),
         (["images/a.jpg", "masks/b.png"], "no picture has a mask, such as"),
+        (["images/a.jpg", "masks/cat/b.png"], "no picture has a mask, such as"),
         (["images/a.jpg", "masks/a.png", "labels/a.png"], "has both masks and labels"),
     ],
 )

@@ -84,6 +84,28 @@ def test_a_file_maps_values_and_colours(tmp_path):
     assert MaskClasses.from_dict(read_mask_classes(str(table), None).as_dict()).names == ("sky", "road")
 
 
+def test_a_colour_mask_that_shows_grey_classes_alone_is_still_one_of_colours(tmp_path):
+    table = tmp_path / "classes.yaml"
+    table.write_text(
+        "classes:\n- {name: road, colour: '#ffffff'}\n- {name: car, colour: '#ff0000'}\nignore: '#000000'\n"
+    )
+    white, red = [255, 255, 255], [255, 0, 0]
+    colours = write(tmp_path / "colours.png", [[BLACK, white, red]])
+    grey = write(tmp_path / "grey.png", [[BLACK, white]])
+    smaller = write(tmp_path / "smaller.png", [[0, 255]])
+    coding = MaskCoding.from_dict(coding_of([colours, grey, smaller], str(table), task="multiclass").as_dict())
+    assert [encoded(path, coding) for path in (colours, grey, smaller)] == [[[255, 0, 1]], [[255, 0]], [[255, 0]]]
+    strange = write(tmp_path / "strange.png", [[BLACK, (1, 1, 1)]])
+    unknown = coding.unknown(summarise_mask(strange))
+    assert unknown == coding.encode(open_mask(strange))[1]
+    assert coding.complaint(unknown, open_mask(strange)) == "has the colour #010101, which is no class's nor ignored"
+    # Where the file says what values mean, too, those of masks with one channel count.
+    table.write_text(table.read_text().replace("name: road", "name: road, value: 3").replace("car", "car, value: 0"))
+    coding = coding_of([colours, grey, smaller], str(table), task="multiclass")
+    assert encoded(grey, coding) == [[255, 0]]
+    assert coding.unknown(summarise_mask(smaller)) == [255]
+
+
 def test_kinds_of_files(tmp_path):
     grey = np.repeat(np.array([[0, 1, 2]])[..., None], 3, axis=2)
     for path in (
@@ -135,6 +157,7 @@ def test_contradictions_are_errors_that_name_files(tmp_path):
         ("[{name: a, colour: [0, 0]}]", None, "a colour is"),
         ("[{name: a, color: '#000000'}, b]", None, "a has a colour, b has none"),
         ("{classes: [a], ignored: 3}", None, "unknown key 'ignored'"),
+        ("{classes: [a], ignore: -1}", None, "from 0 to 65,535, not -1"),
         ("[{name: a, valeu: 3}]", None, "unknown key 'valeu'"),
     ],
 )
@@ -144,6 +167,11 @@ def test_descriptions_that_cannot_be_right(tmp_path, classes, ignore, message):
         classes = str(tmp_path / "classes.yaml")
     with pytest.raises(OptionError, match=re.escape(message)):
         read_mask_classes(classes, ignore)
+
+
+def test_more_names_than_a_path_has_room_for():
+    names = [f"kind of thing number {number}" for number in range(200)]
+    assert read_mask_classes(",".join(names), None).names == tuple(names)
 
 
 def test_size_of_a_turned_photograph(tmp_path):

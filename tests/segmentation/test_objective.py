@@ -35,6 +35,14 @@ def test_validation_does_not_depend_on_which_pictures_share_a_batch(task, loss):
     assert together[1].shape == objective.no_sums().shape
 
 
+def test_logits_in_full_size_are_made_for_one_picture_at_a_time(monkeypatch):
+    objective, model, targets = case("multiclass", "ce")
+    made, full_size = [], objective_module.full_size
+    monkeypatch.setattr(objective_module, "full_size", lambda *both: made.append(full_size(*both)) or made[-1])
+    objective.validation(model, IMAGES, targets)
+    assert [one.shape for one in made] == [(1, 3, 24, 32)] * 4
+
+
 def test_scores_are_those_of_torchmetrics():
     objective, model, targets = case("multiclass", "ce")
     with torch.inference_mode():

@@ -118,6 +118,8 @@ def test_masks_are_painted_in_full_size_with_the_values_of_the_training(run, sce
     assert probabilities.shape == (3, 40, 56)
     assert (probabilities.argmax(axis=0) == painted).mean() > 0.99  # float16 makes ties
     assert sum(row.shares.values()) == pytest.approx(1)
+    with pytest.raises(OptionError, match="has masks that are not from segment-predict"):
+        segment_predict(source, model=run.run, out=scenes / "test")
     # What was painted serves as a mask again, with its palette.
     again = tmp_path / "again"
     for kind, path in (("images", source), ("masks", row.masks[0])):
@@ -228,6 +230,7 @@ def test_pairs_that_do_not_fit_are_named_and_left_out(write_scenes, tmp_path, ca
         ("--image-size none", "give the size of training crops"),
         ("--image-size 12y3", "--image-size 12y3 is not possible"),
         ("--decoder-channels 8,8", "use five numbers"),
+        ("--image-size 32 --batch-size 1", "leaves BatchNorm a single value"),
         ("--unfreeze block6", "has no block or layer 'block6'"),
         ("--data nowhere", "nowhere: there is no such folder"),
         ("--decoder unett", "did you mean 'unet'?"),

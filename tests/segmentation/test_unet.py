@@ -9,6 +9,7 @@ import segmentation_models_pytorch as smp
 import torch
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
+from torch.export import Dim
 from torch.nn import functional as F
 
 from vggtransfer import VGGEncoder
@@ -166,6 +167,17 @@ def test_all_networks_compile_export_copy_and_pickle(build: Callable[[], nn.Modu
             fresh,
         ):
             torch.testing.assert_close(other(images), expected)
+
+
+@pytest.mark.parametrize("example", [(64, 96), (40, 50)])
+def test_an_exported_network_takes_pictures_of_any_size(example: tuple[int, int]) -> None:
+    model = VGGUNet(SMALL, classes=2, weights=None).eval()
+    sizes = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}
+    exported = torch.export.export(model, (torch.rand(2, 3, *example),), dynamic_shapes=(sizes,)).module()
+    for shape in ((3, 3, 33, 64), (2, 3, 64, 64)):
+        images = torch.rand(shape)
+        with torch.no_grad():
+            torch.testing.assert_close(exported(images), model(images))
 
 
 @pytest.mark.parametrize(

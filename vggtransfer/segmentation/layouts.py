@@ -192,9 +192,15 @@ def _paired(name: str, folders: Mapping[SplitName, tuple[Path, Path]], *, has_sp
 def _pair(split: SplitName, pictures: Path, masks: Path, layout: Layout) -> None:
     files, _ = find_pictures(pictures)
     painted, _ = find_pictures(masks)
-    by_stem = {_key(path, pictures): path for path in files}
+    by_stem: dict[str, Path] = {}
+    for path in files:
+        first = by_stem.setdefault(_key(path, pictures), path)
+        if first != path:
+            layout.unmatched.append((split, path, f"has the name of {first.name}, so that a mask may be either's"))
+    files = list(by_stem.values())
     below = [path.relative_to(masks).parts for path in painted]
-    names = {_key(path, masks) for path in painted}
+    keys = {_key(path, masks) for path in painted}
+    names = keys | {_ENDINGS.sub("", key) for key in keys}
     if painted and all(len(parts) == 2 for parts in below) and not names & set(by_stem):
         _match_layers(split, by_stem, painted, layout)
         return
@@ -230,7 +236,9 @@ def _match_layers(split: SplitName, by_stem: Mapping[str, Path], painted: Iterab
     layout.layers = layers
     samples = []
     for stem, path in by_stem.items():
-        if missing := [layer for layer in layers if (stem, layer) not in found]:
+        if not layers:
+            layout.unmatched.append((split, path, "has no mask"))
+        elif missing := [layer for layer in layers if (stem, layer) not in found]:
             layout.unmatched.append((split, path, f"has no mask of {', '.join(missing)}"))
         else:
             samples.append(MaskedSample(path, tuple(found[stem, layer] for layer in layers)))

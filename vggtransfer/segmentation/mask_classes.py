@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -112,7 +113,8 @@ def read_mask_classes(option: str | int | None, ignore: str | int | None) -> Mas
     text = str(option).strip()
     if text.isdecimal():
         found = numbered_classes([f"class {number}" for number in range(int(text))])
-    elif Path(text).suffix.lower() in {".yaml", ".yml"} or Path(text).expanduser().is_file():
+    elif text.lower().endswith((".yaml", ".yml")) or os.path.isfile(os.path.expanduser(text)):  # noqa: PTH111, PTH113
+        # Path.is_file fails for a list of names that is too long for a path.
         found = _from_file(Path(text).expanduser())
     else:
         names = [name.strip() for name in text.split(",") if name.strip()]
@@ -171,6 +173,8 @@ def _from_file(path: Path) -> MaskClasses:
         return MaskClasses(tuple(classes), given_values=given)
     ignored = content["ignore"] if isinstance(content["ignore"], list) else [content["ignore"]]
     values = tuple(one for one in ignored if isinstance(one, int))
+    if strange := [one for one in values if not 0 <= one < 2**16]:
+        raise OptionError(f"{path}: ignore: values must be whole numbers from 0 to 65,535, not {strange[0]}")
     colours = tuple(_colour(one, f"{path}: ignore") for one in ignored if not isinstance(one, int) and one is not None)
     return MaskClasses(tuple(classes), values, colours, given_values=given, given_ignored=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from vggtransfer.data.masked_transforms import IGNORED
 from vggtransfer.segmentation.mask_classes import Colour
 from vggtransfer.segmentation.mask_files import MaskSummary, RawMask
 from vggtransfer.segmentation.task_names import SegmentationTask
+
+GreyColours = Literal["none", "rgb", "all"]
 
 UNKNOWN = 254
 """Stands for pixels whose value or colour nobody knows; never leaves this file."""
@@ -31,6 +33,8 @@ class MaskCoding:
             0 and 1.
         colour_codes: The same of each colour.
         by_palette: Whether the colours of a palette count, and not the values that stand for them.
+        grey_colours: Which masks without a palette mean colours though they show shades of grey only: none, those that
+            have red, green and blue, or all. A mask of a black and a white class is one of colours if others are.
     """
 
     task: SegmentationTask
@@ -40,11 +44,14 @@ class MaskCoding:
     codes: Mapping[int, int]
     colour_codes: Mapping[Colour, int]
     by_palette: bool = False
+    grey_colours: GreyColours = "none"
 
     def encode(self, raw: RawMask) -> tuple[NDArray[np.uint8], list[int]]:
         """Returns the class numbers uint8 [height, width] of a mask, and the values in it that have no meaning."""
         values = raw.values
-        if raw.in_colour:
+        if self._by_colour(raw):
+            if not raw.in_colour:
+                values = np.where(values < 256, values.astype(np.int32) * _GREY, -1)
             known = np.array(sorted(_packed(colour) for colour in self.colour_codes), np.int32)
             numbers = np.array([self.colour_codes[unpacked(code)] for code in known.tolist()], np.uint8)
             place = np.searchsorted(known, values).clip(0, max(0, len(known) - 1))
@@ -55,36 +62,44 @@ class MaskCoding:
         else:
             table = np.full(2**16, UNKNOWN, np.uint8)
             for value in raw.palette if self.by_palette and raw.palette else self.codes:
-                number = self.number(value, in_colour=False, palette=raw.palette)
+                number = self.number(value, raw)
                 table[value] = UNKNOWN if number is None else number
             if values.dtype == np.uint8:
                 found = table[values]
             else:
                 found = table[values.clip(0, 2**16 - 1)]
                 found[(values < 0) | (values >= 2**16)] = UNKNOWN
-        unknown = np.unique(values[found == UNKNOWN])[:5].tolist() if (found == UNKNOWN).any() else []
+        unknown = np.unique(raw.values[found == UNKNOWN])[:5].tolist() if (found == UNKNOWN).any() else []
         return found, unknown
 
-    def number(self, value: int, *, in_colour: bool, palette: Mapping[int, Colour]) -> int | None:
-        """The class number of one value; None if it has no meaning."""
-        if in_colour:
-            return self.colour_codes.get(unpacked(value))
-        if self.by_palette and palette:
-            return self.colour_codes.get(palette[value]) if value in palette else None
+    def number(self, value: int, mask: MaskSummary | RawMask) -> int | None:
+        """The class number of one value of a mask; None if it has no meaning."""
+        if self._by_colour(mask) or (self.by_palette and mask.palette):
+            colour = self._colour(value, mask)
+            return None if colour is None else self.colour_codes.get(colour)
         return self.codes.get(value)
+
+    def _by_colour(self, mask: MaskSummary | RawMask) -> bool:
+        if mask.in_colour or mask.palette:
+            return mask.in_colour
+        return self.grey_colours == "all" or (self.grey_colours == "rgb" and mask.rgb)
+
+    def _colour(self, value: int, mask: MaskSummary | RawMask) -> Colour | None:
+        """What a value of a mask that means colours looks like."""
+        if mask.in_colour:
+            return unpacked(value)
+        if mask.palette:
+            return mask.palette.get(value)
+        return (value, value, value) if 0 <= value < 256 else None
 
     def unknown(self, summary: MaskSummary) -> list[int]:
         """The values of a mask that have no meaning, the most frequent first."""
-        return [
-            value
-            for value in summary.counts
-            if self.number(value, in_colour=summary.in_colour, palette=summary.palette) is None
-        ]
+        return [value for value in summary.counts if self.number(value, summary) is None]
 
     def complaint(self, values: Sequence[int], mask: MaskSummary | RawMask) -> str:
         """Says of the values without a meaning in a mask that they have none."""
-        if mask.in_colour or (self.by_palette and mask.palette):
-            colours = [unpacked(value) if mask.in_colour else mask.palette.get(value) for value in values[:3]]
+        if self._by_colour(mask) or (self.by_palette and mask.palette):
+            colours = [self._colour(value, mask) for value in values[:3]]
             shown = ", ".join(hexadecimal(colour) for colour in colours if colour is not None)
             text = f"has the colour {shown}, which is no class's nor ignored"
         else:
@@ -103,6 +118,7 @@ class MaskCoding:
             "codes": [[value, number] for value, number in self.codes.items()],
             "colour_codes": [[colour, number] for colour, number in self.colour_codes.items()],
             "by_palette": self.by_palette,
+            "grey_colours": self.grey_colours,
         }
 
     @classmethod
@@ -120,6 +136,7 @@ class MaskCoding:
             codes={int(value): int(number) for value, number in content["codes"]},
             colour_codes={_triple(colour): int(number) for colour, number in content["colour_codes"]},
             by_palette=bool(content["by_palette"]),
+            grey_colours=content.get("grey_colours", "none"),
         )
 
 
@@ -141,6 +158,9 @@ def spans(numbers: Sequence[int]) -> str:
 def unpacked(value: int) -> Colour:
     """The colour that a pixel of a colour mask stands for."""
     return value >> 16, value >> 8 & 255, value & 255
+
+
+_GREY = 0x010101  # times a shade: its colour
 
 
 def _packed(colour: Colour) -> int:

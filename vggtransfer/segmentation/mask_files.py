@@ -27,12 +27,14 @@ class RawMask:
         in_colour: Whether they are colours.
         palette: Colour of each value, for files that have a palette.
         kind: Format, such as `PNG`.
+        rgb: Whether the file has red, green and blue, though they may be equal everywhere.
     """
 
     values: NDArray[Any]
     in_colour: bool
     palette: Mapping[int, Colour]
     kind: str
+    rgb: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class MaskSummary:
         smoothed: Whether there were more.
         palette: Colours of the values that occur, if it has a palette.
         kind: Format.
+        rgb: See `RawMask`.
     """
 
     path: Path
@@ -56,6 +59,7 @@ class MaskSummary:
     smoothed: bool
     palette: Mapping[int, Colour]
     kind: str
+    rgb: bool = False
 
 
 def open_mask(path: Path) -> RawMask:
@@ -85,8 +89,8 @@ def open_mask(path: Path) -> RawMask:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise BadImageError(f"{path}: cannot be read as a mask: {reason}".replace("\n", " ")) from error
     if np.array_equal(red, green) and np.array_equal(red, blue):
-        return RawMask(red, False, {}, kind)
-    return RawMask((red << 16) + (green << 8) + blue, True, {}, kind)
+        return RawMask(red, False, {}, kind, rgb=True)
+    return RawMask((red << 16) + (green << 8) + blue, True, {}, kind, rgb=True)
 
 
 def summarise_mask(path: Path) -> MaskSummary:
@@ -113,6 +117,7 @@ def summarise_mask(path: Path) -> MaskSummary:
         smoothed=len(values) > MOST_COLOURS,
         palette={value: raw.palette[value] for value in kept if value in raw.palette},
         kind=raw.kind,
+        rgb=raw.rgb,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from vggtransfer.data.masked_transforms import IGNORED
 from vggtransfer.errors import DataError, OptionError
 from vggtransfer.segmentation.mask_classes import Colour, MaskClass, MaskClasses, drawing_colours, ignored_things
-from vggtransfer.segmentation.mask_coding import LOSSY, MaskCoding, hexadecimal, spans, unpacked
+from vggtransfer.segmentation.mask_coding import LOSSY, GreyColours, MaskCoding, hexadecimal, spans, unpacked
 from vggtransfer.segmentation.mask_files import MaskSummary
 from vggtransfer.segmentation.task_names import SegmentationTask
 
@@ -55,7 +55,14 @@ def find_coding(
     by_palette = classes is not None and classes.has_colours and any(_palette_fits(one, classes) for one in summaries)
     if not by_palette:
         _compare_palettes(summaries)
-    plain = [one for one in summaries if not one.in_colour and not (by_palette and one.palette)]
+    grey_colours = _grey_colours(summaries, classes)
+    plain = [
+        one
+        for one in summaries
+        if not one.in_colour
+        and not (by_palette and one.palette)
+        and not (not one.palette and (grey_colours == "all" or (grey_colours == "rgb" and one.rgb)))
+    ]
     given_ignored = ignore is not None or (classes is not None and classes.given_ignored)
     given_values = classes is not None and classes.given_values
     seen = set().union(*(one.counts for one in plain)) if plain else set()
@@ -80,7 +87,7 @@ def find_coding(
         classes = MaskClasses(tuple(replaced), (), classes.ignored_colours)
     kind: SegmentationTask = task if task != "auto" else "binary" if len(classes.classes) <= 2 else "multiclass"
     if kind == "binary":
-        return _binary(classes, by_palette=by_palette)
+        return _binary(classes, by_palette=by_palette, grey_colours=grey_colours)
     if len(classes.classes) < 2:
         raise OptionError("--task multiclass needs two classes at least; --task binary tells one from everything else")
     return MaskCoding(
@@ -91,7 +98,16 @@ def find_coding(
         codes=_codes(classes, range(len(classes.classes))),
         colour_codes=_colour_codes(classes, range(len(classes.classes))),
         by_palette=by_palette,
+        grey_colours=grey_colours,
     )
+
+
+def _grey_colours(summaries: Sequence[MaskSummary], classes: MaskClasses | None) -> GreyColours:
+    """Whether masks in shades of grey belong to ones in colour, see `MaskCoding`."""
+    if classes is None or not classes.has_colours or not any(one.in_colour for one in summaries):
+        return "none"
+    # Programs that make files smaller store a grey picture with one channel.
+    return "rgb" if classes.given_values else "all"
 
 
 def _found_classes(
@@ -124,7 +140,7 @@ def _found_classes(
     )
 
 
-def _binary(classes: MaskClasses, *, by_palette: bool) -> MaskCoding:
+def _binary(classes: MaskClasses, *, by_palette: bool, grey_colours: GreyColours) -> MaskCoding:
     if len(classes.classes) > 2:
         raise OptionError(
             f"--task binary is not possible with {len(classes.classes)} classes; give one, or background and foreground"
@@ -145,6 +161,7 @@ def _binary(classes: MaskClasses, *, by_palette: bool) -> MaskCoding:
         codes=_codes(both, (0, 1)),
         colour_codes=_colour_codes(both, (0, 1)),
         by_palette=by_palette,
+        grey_colours=grey_colours,
     )
 
 

@@ -60,13 +60,16 @@ class SegmentationObjective:
     def validation(self, model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (sum of the pictures' losses, counts of `ConfusionMatrix`), at the masks' own size.
 
-        Each picture's loss is its own, so that it does not matter which ones share a batch.
+        Each picture's loss is its own, so that it does not matter which ones share a batch. Its logits in full size are
+        made for it alone, too: a photograph that is seen at 256 pixels may have 12 million of them for each class.
         """
-        logits = full_size(whole_logits(model, images), targets)
-        losses = [self.plain_loss(one[None], truth[None]) for one, truth in zip(logits, targets, strict=True)]
         matrix = ConfusionMatrix(self.classes, task=self.task)
-        matrix.add(self._painted(logits), targets)
-        return torch.stack(losses).sum(), matrix.counts.to(images.device)
+        total = torch.zeros((), device=images.device)
+        for one, truth in zip(torch.split(whole_logits(model, images), 1), torch.split(targets, 1), strict=True):
+            logits = full_size(one, truth)
+            total += self.plain_loss(logits, truth)
+            matrix.add(self._painted(logits), truth)
+        return total, matrix.counts.to(images.device)
 
     def no_sums(self) -> Tensor:
         return ConfusionMatrix(self.classes, task=self.task).counts

@@ -38,6 +38,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "label_smoothing": (0, 0.999),
     "val_fraction": (0.001, 0.9),
 }
+_STRIDE = 32
 _OF_UNETS = ("decoder_channels", "full_resolution_skip", "normalization")
 _OF_OTHERS = ("hidden_channels", "dropout")
 
@@ -89,6 +90,31 @@ def crop_size(recipe: Mapping[str, Any]) -> tuple[int, int]:
     if seen.short_side is None:
         raise OptionError("--image-size none keeps pictures as they are; give the size of training crops, --crop-size")
     return seen.short_side, seen.short_side
+
+
+def check_batch_norm(recipe: Mapping[str, Any], *, pictures: int, processes: int) -> None:
+    """Refuses crops so small that a U-Net's BatchNorm would normalise one value, at the coarsest level, by itself.
+
+    Args:
+        recipe: Every option of the command.
+        pictures: For training.
+        processes: That train.
+
+    Raises:
+        OptionError: There is one value a channel and process.
+    """
+    from vggtransfer.training.sampling import batch_geometry
+
+    at_once, _ = batch_geometry(
+        pictures, batch_size=recipe["batch_size"], accumulate=recipe["accumulate"], processes=processes
+    )
+    height, width = crop_size(recipe)
+    normalised = recipe["decoder"] == "unet" and recipe["normalization"] == "batch"
+    if normalised and at_once == 1 and max(height, width) <= _STRIDE:
+        raise OptionError(
+            f"one training crop of {width} x {height} at a time leaves BatchNorm a single value; use larger ones, a "
+            "larger --batch-size (of more pictures), or --normalization none"
+        )
 
 
 def parse_channels(text: str | None) -> tuple[int, ...] | None:

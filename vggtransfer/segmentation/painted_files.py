@@ -36,15 +36,8 @@ class PaintedFiles:
         self, out: Path, pictures: Sequence[Path], coding: MaskCoding, *, overlays: bool, probabilities: bool
     ) -> None:
         self.out, self.coding, self.overlays, self.probabilities = out, coding, overlays, probabilities
-        self.names: dict[Path, str] = {}
-        taken: set[str] = set()
-        for path in pictures:
-            name, number = path.stem, 1
-            while name.lower() in taken:
-                number += 1
-                name = f"{path.stem}_{number}"
-            taken.add(name.lower())
-            self.names[path] = name
+        self.names = dict(zip(pictures, distinct([path.stem for path in pictures]), strict=True))
+        self.folders = distinct([folder_name(name) for name in coding.names])
 
     def write(self, path: Path, picture: Picture, scores: Tensor) -> PredictedMask:
         """Writes what belongs to one picture.
@@ -60,7 +53,7 @@ class PaintedFiles:
         coding, name = self.coding, self.names[path]
         found = masks(scores[None], coding.task)[0].to(torch.uint8).cpu().numpy()
         if coding.task == "multilabel":
-            files = tuple(self.out / "masks" / folder_name(one) / f"{name}.png" for one in coding.names)
+            files = tuple(self.out / "masks" / folder / f"{name}.png" for folder in self.folders)
             for place, layer in zip(files, found, strict=True):
                 write_mask(place, layer, coding)
             shares = [float((layer == 1).mean()) for layer in found]
@@ -106,6 +99,21 @@ def write_mask(path: Path, mask: NDArray[np.uint8], coding: MaskCoding) -> None:
         image.save(temporary, "PNG", optimize=True)
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """Gives a number to each name that was there before, whether in capitals or not."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for wanted in names:
+        name, number = wanted, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        taken.add(name.lower())
+        found.append(name)
+    return found
+
+
 def folder_name(class_name: str) -> str:
     """A class's name without what file systems do not allow in names."""
-    return "".join("_" if character in '/\\:*?"<>|' else character for character in class_name)
+    name = "".join("_" if character in '/\\:*?"<>|' else character for character in class_name)
+    return name if name.strip(".") else f"_{name}"  # not the folder itself, nor the one above

@@ -200,7 +200,7 @@ def _pixels(masks: Sequence[MaskSummary], coding: MaskCoding) -> tuple[int, ...]
     counts = [0] * (len(coding.names) + (coding.task == "binary"))
     for place, mask in enumerate(masks):
         for value, pixels in mask.counts.items():
-            number = coding.number(value, in_colour=mask.in_colour, palette=mask.palette)
+            number = coding.number(value, mask)
             if number is None or number == IGNORED:
                 continue
             if coding.task == "multilabel":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vggtransfer.encoder.precision import Precision
-from vggtransfer.errors import DataError
+from vggtransfer.errors import DataError, OptionError
 from vggtransfer.option_values import checked_values
 from vggtransfer.printable import printable
 from vggtransfer.segmentation.view_names import TTA
@@ -132,6 +132,7 @@ def segment_predict(
     chosen_device = resolve_device(device)
     resolve_precision(precision, chosen_device)
     check_result_folder(out)
+    _spare_other_masks(out)
     # A single path given from Python would otherwise be read letter by letter.
     pictures = list_pictures([paths] if isinstance(paths, str | Path) else paths)
     trained = load_segmenter(model)
@@ -162,6 +163,12 @@ def segment_predict(
     else:
         _print(result)
     return result
+
+
+def _spare_other_masks(out: Path) -> None:
+    """Refuses a data folder, whose true masks painted ones of the same names would replace."""
+    if (out / "masks").is_dir() and not any((out / name).exists() for name in ("predictions.json", "overlays")):
+        raise OptionError(f"--out {out}: has masks that are not from segment-predict; name another folder")
 
 
 def _print(result: SegmentPredictionResult) -> None:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggtransfer.segmentation.options import MAY_CHANGE, check_recipe, crop_size, decoder_options, fixed_options
+from vggtransfer.segmentation.options import (
+    MAY_CHANGE,
+    check_batch_norm,
+    check_recipe,
+    crop_size,
+    decoder_options,
+    fixed_options,
+)
 from vggtransfer.training.resuming import resumed_recipe
 from vggtransfer.training.run_paths import check_out
 
@@ -111,6 +118,7 @@ def _train(recipe: dict[str, Any], session: Session, resume: Path | None) -> Seg
             progress=True,
         )
     )
+    check_batch_norm(recipe, pictures=len(pictures.train), processes=session.processes)
     coding = pictures.coding
     # A run that was killed before its first checkpoint begins again, from the same weights and seeds.
     state = load_checkpoint(resume) if resume is not None and find_checkpoint(resume) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -61,7 +62,7 @@ class Segmenter(nn.Module):
         taps = self.encoder(padded(images, self.multiple, shift=self.shift))
         decoder = cast(Decoder, self.decoder)
         kept = [decoder.keep(position, tap) for position, tap in enumerate(taps)]
-        return decoder.join(kept)[..., : images.shape[2], : images.shape[3]]
+        return _cut(decoder.join(kept), *images.shape[2:])
 
     def input_shape(self) -> InputShape:
         """What pictures must be; of any height and width."""
@@ -78,9 +79,17 @@ def padded(images: Tensor, multiple: int, *, shift: int) -> Tensor:
     """
     height, width = (side + shift for side in images.shape[2:])
     right, bottom = -width % multiple, -height % multiple
-    if shift == right == bottom == 0:
+    # What is exported is for all sizes, whether or not the example's need any padding.
+    if not torch.compiler.is_exporting() and shift == right == bottom == 0:
         return images
     return F.pad(images, (shift, right, shift, bottom), mode="replicate")
+
+
+def _cut(scores: Tensor, height: int, width: int) -> Tensor:
+    if torch.compiler.is_exporting():
+        # With indexing, a graph would be for sizes that need no padding, or for all others, like its example.
+        return F.pad(scores, (0, width - scores.shape[3], 0, height - scores.shape[2]))
+    return scores[..., :height, :width]
 
 
 def check_classes(classes: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -73,7 +74,8 @@ def write_recipe(command: str, run: Path, recipe: Mapping[str, Any], *, may_be_f
 
     def absolute(value: str) -> str:
         path = Path(value).expanduser()
-        return str(path.resolve()) if path.exists() else value
+        # Path.exists fails for a value that is too long for a path, such as a list of class names.
+        return str(path.resolve()) if os.path.exists(path) else value  # noqa: PTH110
 
     files = {name: absolute(recipe[name]) for name in may_be_files}
     paths = {name: value.resolve() for name, value in recipe.items() if isinstance(value, Path)}
