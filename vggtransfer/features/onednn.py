@@ -114,7 +114,7 @@ def _asked(operator: str, *arguments: object) -> Tensor | None:
 
 @cache
 def _computes(kind: torch.dtype) -> bool:
-    if not torch.backends.mkldnn.is_available() or "AVX" not in torch.backends.cpu.get_cpu_capability():
+    if not torch._C._has_mkldnn or "AVX" not in torch.backends.cpu.get_cpu_capability():
         return False
     # As torch decides for its own convolutions; below, it would compute bfloat16 without oneDNN.
     return kind == torch.float32 or (kind == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
