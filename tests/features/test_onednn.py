@@ -67,6 +67,16 @@ def test_an_operator_that_refuses_is_not_asked_again(
     assert len(asked) == int(onednn.takes(torch.zeros(1, dtype=kind)))
 
 
+def test_tensors_that_nobody_can_multiply_are_no_refusal() -> None:
+    x = torch.zeros(1, 8, 1, 1)
+    convolution = onednn.PackedConvolution(torch.zeros(5, 8, 3, 3), None, padding=(0, 0), relu=True)
+    linear = onednn.PackedLinear(torch.zeros(5, 8), None)
+    for run in (lambda: convolution(x), lambda: linear(x[0, :3, 0]), lambda: onednn.product(x[0, :3, 0], x[0, :, 0].T)):
+        with pytest.raises(RuntimeError):
+            run()
+    assert not onednn._refused
+
+
 def test_what_was_packed_serves_after_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = results(torch.float32)
     for run, _ in runs:

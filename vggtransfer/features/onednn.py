@@ -3,19 +3,20 @@
 They take weights laid out once, and join the ReLU on values that have not left the registers. torch's own `linear`
 gives float32 to MKL, which on AMD's processors runs at a quarter of what oneDNN reaches.
 
-The operators are private to torch and may change with any version: one that refuses is not asked again, and the plain
-operation gives the same numbers.
+The operators are private to torch and may change with any version: once they have refused what the plain operation can
+do, they are not asked again.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_refused: set[str] = set()
+_refused: set[Literal["convolution", "linear"]] = set()
 
 
 def takes(x: Tensor) -> bool:
@@ -30,8 +31,13 @@ def product(x: Tensor, y: Tensor) -> Tensor:
         x: [rows, depth].
         y: [columns, depth].
     """
-    result = _asked("_linear_pointwise", x, y, None, "none", [], "") if takes(x) else None
-    return x @ y.T if result is None else result
+    asked = takes(x) and "linear" not in _refused
+    result = _asked("_linear_pointwise", x, y, None, "none", [], "") if asked else None
+    if result is None:
+        result = x @ y.T
+        if asked:
+            _refused.add("linear")
+    return result
 
 
 class PackedLinear:
@@ -44,17 +50,25 @@ class PackedLinear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         weight = weight.contiguous()
-        packed = _asked("_reorder_linear_weight", weight) if takes(weight) else None
+        asked = takes(weight) and "linear" not in _refused
+        packed = _asked("_reorder_linear_weight", weight) if asked else None
+        if asked and packed is None:
+            _refused.add("linear")
         self._weight = weight if packed is None else packed
         self._bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._weight.is_mkldnn:
+        if not self._weight.is_mkldnn:
+            return F.linear(x, self._weight, self._bias)
+        if "linear" not in _refused:
             result = _asked("_linear_pointwise", x, self._weight, self._bias, "none", [], "")
             if result is not None:
                 return result
-            self._weight = self._weight.to_dense()
-        return F.linear(x, self._weight, self._bias)
+        weight = self._weight.to_dense()
+        result = F.linear(x, weight, self._bias)
+        self._weight = weight
+        _refused.add("linear")
+        return result
 
 
 class PackedConvolution:
@@ -83,10 +97,13 @@ class PackedConvolution:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns [batch, out, height, width], in the layout of x."""
-        result = self._fused(x) if takes(x) else None
+        asked = takes(x) and "convolution" not in _refused
+        result = self._fused(x) if asked else None
         if result is not None:
             return result
         y = F.conv2d(x, self._weight, self._bias, padding=self._padding, dilation=self._dilation)
+        if asked:
+            _refused.add("convolution")
         return F.relu_(y) if self._relu else y
 
     def _fused(self, x: Tensor) -> Tensor | None:
@@ -101,13 +118,10 @@ class PackedConvolution:
 
 
 def _asked(operator: str, *arguments: object) -> Tensor | None:
-    """The result of a private operator, or None if it refused these arguments, or any before."""
-    if operator in _refused:
-        return None
+    """The result of a private operator, or None if there is none of this name or it refuses its arguments."""
     try:
         result: Tensor = getattr(torch.ops.mkldnn, operator)(*arguments)
     except (AttributeError, RuntimeError, TypeError):
-        _refused.add(operator)
         return None
     return result
 

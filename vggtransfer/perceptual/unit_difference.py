@@ -15,9 +15,9 @@ _PIECE = 2**18  # values at once on a CPU: what lies between the steps stays in 
 def unit_length(maps: Tensor) -> Tensor:
     """Scales the vectors in the last axis to length 1 in float32; zero vectors and their gradients stay zero."""
     maps = maps.float()
-    squares = maps.square().sum(dim=-1, keepdim=True)
-    lengths = squares.masked_fill(squares == 0, 1.0).sqrt()
-    return maps / (lengths + _EPSILON)
+    lengths = torch.linalg.vector_norm(maps, dim=-1, keepdim=True)
+    # Rounded as in `_compare`, so that the distance of equal maps is 0.
+    return maps * (lengths + _EPSILON).reciprocal().masked_fill(lengths == 0, 0.0)
 
 
 def weighted_difference(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
