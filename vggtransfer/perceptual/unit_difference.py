@@ -17,7 +17,8 @@ def unit_length(maps: Tensor) -> Tensor:
     maps = maps.float()
     lengths = torch.linalg.vector_norm(maps, dim=-1, keepdim=True)
     # Rounded as in `_compare`, so that the distance of equal maps is 0.
-    return maps * (lengths + _EPSILON).reciprocal().masked_fill(lengths == 0, 0.0)
+    result: Tensor = maps * (lengths + _EPSILON).reciprocal().masked_fill(lengths == 0, 0.0)
+    return result
 
 
 def weighted_difference(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
