@@ -58,7 +58,7 @@ class _WeightedDifference(torch.autograd.Function):
         (per_position,) = ctx.saved_tensors
         result = torch.empty_like(per_position)
         for here in _pieces(result):
-            result[here] = per_position[here].float().mul_(gradient[here][..., None])
+            torch.mul(per_position[here], gradient[here][..., None], out=result[here])
         return result, None, None
 
 
