@@ -21,6 +21,8 @@ _refused: set[Literal["convolution", "linear"]] = set()
 
 def takes(x: Tensor) -> bool:
     """Whether oneDNN is there for such a tensor: built in, not switched off, and made for this CPU and type."""
+    if torch.compiler.is_compiling():  # torch.compile chooses by itself, and wants to see plain operations
+        return False
     return x.device.type == "cpu" and bool(torch.backends.mkldnn.enabled) and _computes(x.dtype)
 
 
