@@ -116,7 +116,7 @@ def test_style_is_the_same_in_a_compiled_step(small: VGGEncoder, pair: Pair) -> 
     x = pair[0].clone().requires_grad_()
     loss = StyleLoss(net=small)
     expected = loss(x, pair[1])
-    found = torch.compile(lambda x, y: loss(x, y), backend="eager")(x, pair[1])
+    found = torch.compile(loss, backend="eager")(x, pair[1])
     torch.testing.assert_close(found, expected)
     slopes = [torch.autograd.grad(value, x)[0] for value in (found, expected)]
     torch.testing.assert_close(*slopes)
