@@ -121,7 +121,7 @@ def paint_with_network(recipe: Mapping[str, Any]) -> StylizeResult:
             painted.append(write_picture(run / (name if name.endswith(".png") else f"{name}.png"), result))
     if not painted:
         raise DataError(f"{recipe['content']}: none of its {len(files)} pictures could be painted")
-    print(f"wrote {len(painted)} pictures to {printable(run)}")
+    print(f"wrote {len(painted)} picture{'s' if len(painted) > 1 else ''} to {printable(run)}")
     return StylizeResult(run, tuple(painted))
 
 

@@ -90,7 +90,7 @@ def superresolve_predict(
                 written.append(write_picture(folder / name, as_picture(large)))
     if not written:
         raise DataError(f"none of {len(files)} pictures could be read")
-    print(f"wrote {len(written)} pictures to {printable(folder)}")
+    print(f"wrote {len(written)} picture{'s' if len(written) > 1 else ''} to {printable(folder)}")
     return EnlargementResult(folder, tuple(written))
 
 
