@@ -49,6 +49,8 @@ def main() -> None:
     options = parser.parse_args()
 
     pictures = load(options.photographs, count=options.pictures, size=options.size)
+    if len(pictures) < 5:
+        parser.error(f"{len(pictures)} pictures are too few: 4 of them are set aside to look at, the others train")
     train, test = pictures[:-4], pictures[-4:]
     noise = options.noise / 255
     noisy = test + noise * torch.randn(test.shape, generator=torch.Generator().manual_seed(1))

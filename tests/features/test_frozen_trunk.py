@@ -75,7 +75,7 @@ def test_a_relu_within_the_convolution_changes_no_number(
     # What has been packed for pictures of one size serves others, and stays out of copies.
     others = pictures[:1, :, :32].contiguous()
     found_of_others, found_by_a_copy = trunk(others), copy.deepcopy(trunk)(others)
-    monkeypatch.setattr("vggtransfer.features.frozen_trunk._fuses", lambda _: False)
+    monkeypatch.setattr("vggtransfer.features.onednn.takes", lambda _: False)
     for name in trunk.layers:
         torch.testing.assert_close(found[name], trunk(pictures)[name])
         torch.testing.assert_close(found_of_others[name], trunk(others)[name])

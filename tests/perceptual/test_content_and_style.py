@@ -109,3 +109,14 @@ def test_total_variation(distance: str, pair: Pair) -> None:
     torch.testing.assert_close(found, expected / size)
     torch.testing.assert_close(gradient, expected_gradient / size)
     assert TotalVariation()(torch.full((1, 1, 4, 4), 0.5)) == 0
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch.compile looks at it
+def test_style_is_the_same_in_a_compiled_step(small: VGGEncoder, pair: Pair) -> None:
+    x = pair[0].clone().requires_grad_()
+    loss = StyleLoss(net=small)
+    expected = loss(x, pair[1])
+    found = torch.compile(loss, backend="eager")(x, pair[1])
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(value, x)[0] for value in (found, expected)]
+    torch.testing.assert_close(*slopes)

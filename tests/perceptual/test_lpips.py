@@ -66,6 +66,15 @@ def test_one_layer_is_the_formula_in_double_precision() -> None:
     torch.testing.assert_close(x.grad, exact.grad.float(), rtol=1e-4, atol=1e-6)
 
 
+def test_equal_pictures_have_no_distance(small: VGGEncoder, pair: Pair) -> None:
+    loss = LPIPS(small, heads=None)
+    assert torch.equal(loss(pair[0], pair[0].clone()), torch.zeros(2))
+    assert torch.equal(loss(pair[0].clone().requires_grad_(), pair[0]), torch.zeros(2))
+    zeros = torch.zeros(1, 2, 2, 8, requires_grad=True)
+    unit_length(zeros).sum().backward()
+    assert not zeros.grad.any()
+
+
 def test_gradients_reach_a_target_that_wants_them(small: VGGEncoder, pair: Pair) -> None:
     loss = LPIPS(small, heads=None)
     x, y = (picture.clone().requires_grad_() for picture in pair)

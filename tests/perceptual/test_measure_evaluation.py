@@ -127,8 +127,10 @@ def test_ranks_of_distortions(tmp_path, capsys):
     for number in range(3):
         Image.fromarray(draw_flower("daisy", size=96, seed=number)[0]).save(tmp_path / f"{number}.png")
     Image.new("RGB", (90, 90)).save(tmp_path / "small.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     result = rank_distortions(tmp_path, size=64, metric="lpips,psnr", format="json")
-    assert (result.pictures, result.too_small) == (3, 1)
+    assert (result.pictures, result.too_small, len(result.unreadable)) == (3, 1, 1)
+    assert "broken.jpg" in result.unreadable[0]
     noise = next(score for score in result.scores if score.distortion == "noise" and score.metric == "psnr")
     assert noise.ordered == 1
     assert noise.medians == tuple(sorted(noise.medians, reverse=True))

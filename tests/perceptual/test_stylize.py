@@ -13,7 +13,7 @@ from PIL import Image
 from vggtransfer.cli import main
 from vggtransfer.data.decode import decode_image
 from vggtransfer.data.synthetic import draw_flower
-from vggtransfer.errors import OptionError, WeightsError
+from vggtransfer.errors import DataError, OptionError, WeightsError
 from vggtransfer.perceptual.colour_matching import luma, match_colours, match_luma, with_luma
 from vggtransfer.perceptual.picture_crops import RandomSquare
 from vggtransfer.perceptual.pictures import resized
@@ -141,8 +141,18 @@ def test_a_network_is_trained_interrupted_resumed_and_used(pictures, tmp_path, m
     result = stylize(content, model=whole.run, size=48, out=tmp_path / "used")
     with Image.open(result.pictures[0]) as painted:
         assert painted.size == (48, 48)
+    Image.new("RGB", (200, 3)).save(folder / "thin.png")
     many = stylize(folder, model=whole.model, out=tmp_path / "many", content_weight=1.0)
     assert len(many.pictures) == 7
+    warnings = capsys.readouterr().out
+    assert "broken.jpg" in warnings
+    assert "200x3 pixels are too few" in warnings
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for name in ("broken.jpg", "thin.png"):
+        (folder / name).rename(bad / name)
+    with pytest.raises(DataError, match="none of its 2 pictures"):
+        stylize(bad, model=whole.run, out=tmp_path / "none")
 
 
 def _interrupt(row, epochs):
@@ -161,12 +171,20 @@ def _interrupt(row, epochs):
         (["--content", "FLOWER", "--style", "STRIPES", "--style-layers", "relu9_1"], "relu9_1"),
         (["--content", "FLOWER", "--model", "FOLDER"], "no model.safetensors there"),
         (["--train", "FOLDER", "--style", "STRIPES"], "training needs two or more"),
+        (["--content", "THIN", "--style", "STRIPES"], "at 128x1 pixels, of which the layers need 16"),
+        (["--content", "FLOWER", "--style", "THIN"], "at 128x1 pixels"),
     ],
 )
 def test_what_cannot_be(pictures, tmp_path, capsys, options, message):
     empty = tmp_path / "empty"
     empty.mkdir()
-    words = {"FLOWER": str(pictures[0]), "STRIPES": str(pictures[1]), "FOLDER": str(empty)}
+    Image.new("RGB", (300, 3)).save(tmp_path / "thin.png")
+    words = {
+        "THIN": str(tmp_path / "thin.png"),
+        "FLOWER": str(pictures[0]),
+        "STRIPES": str(pictures[1]),
+        "FOLDER": str(empty),
+    }
     assert main(["stylize", *(words.get(word, word) for word in options), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error

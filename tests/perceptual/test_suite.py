@@ -152,3 +152,33 @@ def test_a_single_target_serves_a_batch(small: VGGEncoder, pair: Pair) -> None:
         loss.reduction = "none"
         both = loss(pair[0], pair[1][:1])
         torch.testing.assert_close(both[1:], loss(pair[0][1:], pair[1][:1]), rtol=1e-4, atol=1e-7)
+
+
+def test_going_back_twice_gives_the_same_gradients(small: VGGEncoder, pair: Pair) -> None:
+    for name, loss in all_losses(small).items():
+        x = pair[0].clone().requires_grad_()
+        value = loss(x, pair[1]).sum()
+        (first,) = torch.autograd.grad(value, x, retain_graph=True)
+        (second,) = torch.autograd.grad(value, x)
+        assert torch.equal(first, second), name
+        assert first.norm() > 0, name
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+def test_gradients_are_finite_where_pictures_are_equal_or_constant(kind: torch.dtype, small: VGGEncoder) -> None:
+    grey, noise = torch.full((1, 3, 32, 32), 0.5), torch.rand(1, 3, 32, 32)
+    for name, loss in all_losses(small).items():
+        for x, y in ((noise, noise), (grey, grey), (torch.zeros_like(grey), grey), (noise, grey)):
+            x, y = x.clone().requires_grad_(), y.clone()
+            with torch.autocast("cpu", kind, enabled=kind != torch.float32):
+                value = loss(x, y).sum()
+            value.backward()
+            assert value.dtype == torch.float32, name
+            assert value.isfinite(), name
+            assert x.grad.isfinite().all(), name
+
+
+def test_an_empty_batch_is_named(small: VGGEncoder) -> None:
+    nothing = torch.zeros(0, 3, 32, 32)
+    with pytest.raises(InputError, match="there are no pictures"):
+        LPIPS(small, heads=None)(nothing, nothing)

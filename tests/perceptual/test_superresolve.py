@@ -88,6 +88,11 @@ def test_training_resuming_and_predicting(photographs, tmp_path, monkeypatch, ca
     assert "wrote 9 pictures" in printed
     large = decode_image(tmp_path / "large" / "1.png")
     assert large.shape == (128, 128, 3)
+    capsys.readouterr()
+    assert main([*command[:-1], str(photographs)]) == 2
+    assert "is one of the pictures" in capsys.readouterr().err
+    assert main([command[0], str(photographs / "broken.jpg"), *command[2:]]) == 2
+    assert "none of 1 pictures could be read" in capsys.readouterr().err
     small = decode_image(photographs / "1.png").astype(float)
     assert np.abs(reduced(large, 2) - small).mean() < 8  # it still shows the same
 

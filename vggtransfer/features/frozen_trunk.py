@@ -8,13 +8,13 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from vggtransfer.data.loader import network_input
 from vggtransfer.encoder.layers import FreezableBatchNorm2d
 from vggtransfer.encoder.precision import prefers_channels_last
 from vggtransfer.encoder.vgg import VGGEncoder, checked_layers
+from vggtransfer.features.onednn import PackedConvolution
 
 _CACHE_BYTES = 16 * 2**20  # half of a small server's last-level cache; measured, not critical
 
@@ -116,46 +116,23 @@ class Convolution(nn.Module):
             weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift)
         self.register_buffer("weight", weight.detach().to(torch.float32, copy=True))
         self.register_buffer("bias", bias.detach().to(torch.float32, copy=True))
-        self.padding, self.dilation = convolution.padding, convolution.dilation
+        self.padding = cast(tuple[int, int], convolution.padding)
+        self.dilation = cast(tuple[int, int], convolution.dilation)
         self.relu = relu
-        self._packed: Tensor | None = None
+        self._packed: PackedConvolution | None = None
 
     weight: Tensor
     bias: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        if _fuses(x):
-            return self._fused(x)
-        x = F.conv2d(x, self.weight, self.bias, padding=self.padding, dilation=self.dilation)
-        return F.relu_(x) if self.relu else x
-
-    def _fused(self, x: Tensor) -> Tensor:
-        """The same numbers, with the ReLU on values that have not left the registers; operators of torch.compile."""
-        padding, dilation, stride = list(self.padding), list(self.dilation), [1, 1]
         if self._packed is None:
-            self._packed = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight, padding, stride, dilation, 1, list(x.shape)
+            self._packed = PackedConvolution(
+                self.weight, self.bias, padding=self.padding, dilation=self.dilation, relu=self.relu
             )
-        return cast(
-            Tensor,
-            torch.ops.mkldnn._convolution_pointwise(
-                x, self._packed, self.bias, padding, stride, dilation, 1, "relu" if self.relu else "none", [], ""
-            ),
-        )
+        return self._packed(x)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_packed": None}  # cannot be copied, and fits only the machine that made it
-
-
-def _fuses(x: Tensor) -> bool:
-    """Whether oneDNN takes over convolutions of such maps on this CPU."""
-    return (
-        x.device.type == "cpu"
-        and torch._C._has_mkldnn
-        and bool(torch.backends.mkldnn.enabled)
-        and "AVX" in torch.backends.cpu.get_cpu_capability()
-        and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()))
-    )
 
 
 class HalvingMaxPool(nn.Module):

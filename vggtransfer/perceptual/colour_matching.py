@@ -26,7 +26,7 @@ def match_colours(picture: Tensor, reference: Tensor) -> Tensor:
     pixels, mean, covariance = _statistics(picture)
     _, wanted_mean, wanted_covariance = _statistics(reference)
     colour_map = _power(wanted_covariance, 0.5) @ _power(covariance, -0.5)
-    return (colour_map @ (pixels - mean) + wanted_mean).reshape(picture.shape).clamp(0, 1).to(picture.dtype)
+    return (colour_map @ (pixels - mean) + wanted_mean).reshape(picture.shape).clamp(0, 1).to(picture)
 
 
 def luma(pictures: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def with_luma(picture: Tensor, grey: Tensor) -> Tensor:
 
 
 def _statistics(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    pixels = picture[0].flatten(1).double()
+    pixels = picture[0].flatten(1).cpu().double()  # Apple GPUs have no double precision
     mean = pixels.mean(dim=1, keepdim=True)
     centred = pixels - mean
     covariance = centred @ centred.T / pixels.shape[1]

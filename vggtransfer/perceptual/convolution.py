@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vggtransfer.perceptual.onednn import PackedConvolution
+from vggtransfer.features.onednn import PackedConvolution
 from vggtransfer.perceptual.winograd import WinogradConvolution
 
 # Input and output channels from which on multiplications saved outweigh transforming the maps; measured with AVX-512.
@@ -62,19 +62,12 @@ class FrozenConvolution:
         )
 
     def _prepare(self, x: Tensor, fast: bool) -> Callable[[Tensor], Tensor]:
+        if fast:
+            convolution, relu = WinogradConvolution(self.weight, self.bias, compute_type=x.dtype), self.relu
+            return lambda x: F.relu_(convolution(x)) if relu else convolution(x)
         weight = self.weight.to(x.device, x.dtype)
         bias = None if self.bias is None else self.bias.to(x.device, x.dtype)
-        padding, relu = weight.shape[2] // 2, self.relu
-        if fast:
-            convolution = WinogradConvolution(self.weight, self.bias, compute_type=x.dtype)
-            return lambda x: F.relu_(convolution(x)) if relu else convolution(x)
-        if x.device.type == "cpu":
-            packed = PackedConvolution(weight, bias, padding=padding, relu=relu)
-            return lambda x: packed(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        padding = weight.shape[2] // 2
         weight = weight.contiguous(memory_format=torch.channels_last)
-
-        def convolve(x: Tensor) -> Tensor:
-            y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=padding).permute(0, 2, 3, 1)
-            return F.relu_(y) if relu else y
-
-        return convolve
+        packed = PackedConvolution(weight, bias, padding=(padding, padding), relu=self.relu)
+        return lambda x: packed(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -48,6 +48,7 @@ class DistortionRanking:
         scores: One for each distortion and metric.
         pictures: How many pictures were distorted.
         too_small: How many were left out because the window does not fit into them.
+        unreadable: Why others were left out, which could not be decoded.
         size: Side of the window in pixels.
         stamps: What the values of each metric depend on besides the pictures.
     """
@@ -55,6 +56,7 @@ class DistortionRanking:
     scores: tuple[DistortionScore, ...]
     pictures: int
     too_small: int
+    unreadable: tuple[str, ...]
     size: int
     stamps: Mapping[str, Mapping[str, str]]
 
@@ -65,6 +67,7 @@ class DistortionRanking:
         return {
             "pictures": self.pictures,
             "too_small": self.too_small,
+            "unreadable": list(self.unreadable),
             "size": self.size,
             "strengths": {name: list(values) for name, values in STRENGTHS.items()},
             "stamps": [dict(stamp) for stamp in self.stamps.values()],
@@ -138,13 +141,16 @@ def rank_distortions(
         resize="none",
     )
     chosen = files if len(files) <= pictures else [files[place * len(files) // pictures] for place in range(pictures)]
-    values, too_small = _values(chosen, measures, size=size, seed=seed, device=chosen_device)
-    if too_small == len(chosen):
+    values, too_small, unreadable = _values(chosen, measures, size=size, seed=seed, device=chosen_device)
+    if len(unreadable) == len(chosen):
+        raise DataError(f"none of {len(chosen)} pictures can be read, the first: {unreadable[0]}")
+    if too_small == len(chosen) - len(unreadable):
         raise DataError(f"{data}: all {too_small} pictures are too small for a window of {size} pixels; lower --size")
     result = DistortionRanking(
         _scores(values, measures),
-        len(chosen) - too_small,
+        len(chosen) - len(unreadable) - too_small,
         too_small,
+        unreadable,
         size,
         {measure.name: measure.stamp for measure in measures},
     )
@@ -159,11 +165,12 @@ def rank_distortions(
 
 def _values(
     files: list[Path], measures: list[Measure], *, size: int, seed: int, device: torch.device
-) -> tuple[dict[DistortionName, dict[str, list[list[float]]]], int]:
-    """Returns values by distortion, metric, picture and strength; and how many pictures were too small."""
+) -> tuple[dict[DistortionName, dict[str, list[list[float]]]], int, tuple[str, ...]]:
+    """Returns values by distortion, metric, picture, strength; how many are too small; why others are unreadable."""
     import torch
 
     from vggtransfer.data.decode import decode_image
+    from vggtransfer.errors import BadImageError
     from vggtransfer.perceptual.distortions import STRENGTHS, cut, distorted, window
     from vggtransfer.perceptual.pictures import as_tensor
     from vggtransfer.progress_bar import ProgressBar
@@ -172,12 +179,16 @@ def _values(
     values: dict[DistortionName, dict[str, list[list[float]]]] = {
         kind: {measure.name: [] for measure in measures} for kind in STRENGTHS
     }
-    too_small = 0
+    too_small, unreadable = 0, []
     with ProgressBar("distorting", steps=len(files), shown=True) as bar:
         for number, path in enumerate(files):
-            photograph = decode_image(path)
-            place = window(photograph, size)
             bar.advance()
+            try:
+                photograph = decode_image(path)
+            except BadImageError as error:
+                unreadable.append(str(error))
+                continue
+            place = window(photograph, size)
             if place is None:
                 too_small += 1
                 continue
@@ -193,7 +204,7 @@ def _values(
                 for measure in measures:
                     compared = measure(batch, reference.expand_as(batch))
                     values[kind][measure.name].append(compared.values.double().tolist())
-    return values, too_small
+    return values, too_small, tuple(unreadable)
 
 
 def _scores(
@@ -235,5 +246,7 @@ def _print_table(result: DistortionRanking) -> None:
         print_table(table)
     left_out = f"; {result.too_small} more were too small" if result.too_small else ""
     print(f"{result.pictures} photographs, a window of {result.size}x{result.size} pixels each{left_out}")
+    for reason in result.unreadable:
+        print(f"left out: {printable(reason)}")
     for name, stamp in result.stamps.items():
         print(f"{name}: {printable(described(stamp))}")

@@ -36,6 +36,8 @@ def check_pictures(pictures: Tensor, *, name: str, shape: InputShape, values: bo
         )
     try:
         shape.check(pictures)
+        if not pictures.shape[0]:
+            raise InputError(f"there are no pictures in a batch of shape {list(pictures.shape)}")
         if values:
             if pictures.is_floating_point() and not torch.isfinite(pictures).all():
                 raise InputError("the pictures contain NaN or infinite values")

@@ -40,6 +40,11 @@ def resized(picture: Picture, *, short_side: int | None = None, long_side: int |
     return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
+def resized_style(style: Picture, *, content_side: int, style_scale: float) -> Picture:
+    """Resizes a style picture for contents with so long a side."""
+    return resized(style, long_side=max(32, round(content_side * style_scale)))
+
+
 def as_tensor(picture: Picture) -> Tensor:
     """From uint8 RGB [height, width, 3] to float32 [1, 3, height, width] in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float().div_(255)[None]

@@ -157,10 +157,11 @@ def hanning_pooling(x: Tensor) -> Tensor:
     Args:
         x: [batch, height, width, channels]; the result has ceil(height / 2) x ceil(width / 2) positions.
     """
-    squares = F.pad(x.square(), (0, 0, 1, 1 + x.shape[2] % 2, 1, 1 + x.shape[1] % 2))
+    # In float32: float16 knows neither the squares of large maps nor 1e-12, without which the gradient of 0 is NaN.
+    squares = F.pad(x.float().square(), (0, 0, 1, 1 + x.shape[2] % 2, 1, 1 + x.shape[1] % 2))
     rows = squares[:, 0:-2:2] + 2 * squares[:, 1:-1:2] + squares[:, 2::2]
     both = rows[:, :, 0:-2:2] + 2 * rows[:, :, 1:-1:2] + rows[:, :, 2::2]
-    return (both / 16 + 1e-12).sqrt()
+    return (both / 16 + 1e-12).sqrt().to(x.dtype)
 
 
 def _columns(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from vggtransfer.encoder.vgg import VGGEncoder
+from vggtransfer.features.onednn import product
 from vggtransfer.perceptual.feature_loss import FeatureLoss, Reduction
 from vggtransfer.perceptual.layer_weights import checked_weights
-from vggtransfer.perceptual.onednn import product
 from vggtransfer.perceptual.precision import LossPrecision, in_float32
 from vggtransfer.perceptual.trunk import Pooling, build_trunk
 

@@ -45,7 +45,7 @@ class StyleNetwork(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Paints pictures [batch, 3, height, width] in [0, 1], of at least 32 x 32 pixels; the result is like them."""
+        """Paints pictures [batch, 3, height, width] in [0, 1], of at least 16 x 16 pixels; the result is like them."""
         height, width = images.shape[2:]
         # The encoder halves twice: sides that are no multiple of 4 are filled up at the right and below.
         filled = F.pad(images, (0, -width % 4, 0, -height % 4), mode="reflect")

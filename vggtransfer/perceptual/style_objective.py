@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from vggtransfer.data.resampling import Picture
 from vggtransfer.encoder.vgg import checked_layers
 from vggtransfer.errors import OptionError
 from vggtransfer.perceptual.style import gram_matrix
@@ -72,6 +74,25 @@ class StyleObjective:
         self.style_layers = checked_layers(style_layers, trunk.architecture)
         self._style: dict[str, Tensor] = {}
         self._layers = {*self.content_layers, *self.style_layers}
+
+    def check_size(self, picture: Picture, *, option: str, path: Path) -> None:
+        """Finds a picture that the layers cannot look at.
+
+        Args:
+            picture: uint8 RGB [height, width, 3], of the smallest size it will have.
+            option: Where it was given.
+            path: Its file.
+
+        Raises:
+            OptionError: It is too small.
+        """
+        height, width = picture.shape[:2]
+        minimum = self.trunk.shape_for(self._layers).minimum
+        if min(height, width) < minimum:
+            raise OptionError(
+                f"--{option} {path}: would be worked on at {width}x{height} pixels, of which the layers need {minimum} "
+                "in both directions; crop it to be less elongated, use a larger size, fewer scales or earlier layers"
+            )
 
     @torch.no_grad()
     def set_style(self, style: Tensor) -> None:

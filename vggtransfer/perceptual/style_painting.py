@@ -11,10 +11,11 @@ import torch
 
 from vggtransfer.data.decode import decode_image
 from vggtransfer.data.picture_files import list_pictures
+from vggtransfer.data.resampling import Picture
 from vggtransfer.encoder.precision import resolve_device
-from vggtransfer.errors import BadImageError, OptionError
+from vggtransfer.errors import BadImageError, DataError, OptionError
 from vggtransfer.features.encoder_choice import load_encoder
-from vggtransfer.perceptual.pictures import as_picture, as_tensor, resized, write_picture
+from vggtransfer.perceptual.pictures import as_picture, as_tensor, resized, resized_style, write_picture
 from vggtransfer.perceptual.style_network import load_style_network
 from vggtransfer.perceptual.style_objective import StyleObjective, StyleWeights
 from vggtransfer.perceptual.style_transfer import Step, pyramid, transfer_style
@@ -54,6 +55,10 @@ def paint(recipe: Mapping[str, Any]) -> StylizeResult:
     content, style = decode_image(recipe["content"]), decode_image(recipe["style"])
     objective = style_objective(recipe)
     scales = pyramid(recipe["size"], scales=recipe["scales"], iterations=recipe["iterations"])
+    side = scales[0].long_side
+    objective.check_size(resized(content, long_side=side), option="content", path=recipe["content"])
+    example = resized_style(style, content_side=side, style_scale=recipe["style_scale"])
+    objective.check_size(example, option="style", path=recipe["style"])
     run = create_run_directory("stylize", recipe["out"])
     write_recipe("stylize", run, recipe, may_be_files=("weights",))
     write_environment(run, device=device, processes=1)
@@ -105,18 +110,29 @@ def paint_with_network(recipe: Mapping[str, Any]) -> StylizeResult:
         for file in files:
             bar.advance()
             try:
-                picture = decode_image(file)
+                picture = _fitting(decode_image(file), file, size=recipe["size"])
             except BadImageError as error:
                 if recipe["on_bad_image"] == "stop" or len(files) == 1:
                     raise
                 print(f"warning: {printable(error)}")
                 continue
-            if max(picture.shape[:2]) > recipe["size"]:
-                picture = resized(picture, long_side=recipe["size"])
-            if min(picture.shape[:2]) < _SMALLEST_FOR_NETWORK:
-                raise OptionError(f"{file}: {picture.shape[1]}x{picture.shape[0]} pixels are too few, 16 are needed")
             name = file.relative_to(root).as_posix()
             result = as_picture(network(as_tensor(picture).to(device)))
             painted.append(write_picture(run / (name if name.endswith(".png") else f"{name}.png"), result))
-    print(f"wrote {len(painted)} pictures to {printable(run)}")
+    if not painted:
+        raise DataError(f"{recipe['content']}: none of its {len(files)} pictures could be painted")
+    print(f"wrote {len(painted)} picture{'s' if len(painted) > 1 else ''} to {printable(run)}")
     return StylizeResult(run, tuple(painted))
+
+
+def _fitting(picture: Picture, file: Path, *, size: int) -> Picture:
+    """The picture, made smaller where its long side is above `size`.
+
+    Raises:
+        BadImageError: What is left is too small for the network.
+    """
+    if max(picture.shape[:2]) > size:
+        picture = resized(picture, long_side=size)
+    if min(picture.shape[:2]) < _SMALLEST_FOR_NETWORK:
+        raise BadImageError(f"{file}: {picture.shape[1]}x{picture.shape[0]} pixels are too few, 16 are needed")
+    return picture

@@ -23,7 +23,7 @@ from vggtransfer.perceptual.picture_training import (
     check_training_options,
     train_on_pictures,
 )
-from vggtransfer.perceptual.pictures import as_picture, as_tensor, resized, write_picture
+from vggtransfer.perceptual.pictures import as_picture, as_tensor, resized_style, write_picture
 from vggtransfer.perceptual.style_network import StyleNetwork, save_style_network
 from vggtransfer.perceptual.style_objective import StyleObjective
 from vggtransfer.perceptual.style_painting import PREVIEW, style_objective
@@ -67,7 +67,8 @@ def train_style(recipe: Mapping[str, Any], *, resume: Path | None) -> StylizeRes
 
     def build(pictures: TrainingPictures, session: Session) -> PictureJob:
         objective = style_objective(recipe)
-        example = resized(style, long_side=max(32, round(recipe["train_size"] * recipe["style_scale"])))
+        example = resized_style(style, content_side=recipe["train_size"], style_scale=recipe["style_scale"])
+        objective.check_size(example, option="style", path=recipe["style"])
         objective.set_style(as_tensor(example).to(session.device))
         size, seed = recipe["train_size"], recipe["seed"]
         previews = pictures.validation[:_PREVIEWS]

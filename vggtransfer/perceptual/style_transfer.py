@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from vggtransfer.data.resampling import Picture
 from vggtransfer.errors import TrainingError
 from vggtransfer.perceptual.colour_matching import luma, match_colours, match_luma, with_luma
-from vggtransfer.perceptual.pictures import as_picture, as_tensor, resized
+from vggtransfer.perceptual.pictures import as_picture, as_tensor, resized, resized_style
 from vggtransfer.perceptual.style_objective import StyleObjective, StyleTerms
 
 ColourChoice = Literal["style", "content", "luminance"]
@@ -104,7 +104,7 @@ def transfer_style(
     pixels: Tensor | None = None
     for scale in scales:
         original = as_tensor(resized(content, long_side=scale.long_side)).to(device)
-        example = as_tensor(resized(style, long_side=max(32, round(scale.long_side * style_scale)))).to(device)
+        example = as_tensor(resized_style(style, content_side=scale.long_side, style_scale=style_scale)).to(device)
         target, example = _recoloured(original, example, colours)
         objective.set_style(example)
         if pixels is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vggtransfer.errors import OptionError
+from vggtransfer.errors import DataError, OptionError
 from vggtransfer.option_values import checked_values
 
 
@@ -65,13 +66,18 @@ def superresolve_predict(
     network = load_super_network(model).to(chosen_device)
     files = list_pictures(paths)
     check_result_folder(out)
+    names = _names(files)
+    if out is not None:
+        sources = {file.resolve() for file in files}
+        for name in names:
+            if (out / name).resolve() in sources:
+                raise OptionError(f"--out {out}: {name} there is one of the pictures; name another folder")
     folder = create_run_directory("superresolve-predict", None) if out is None else out
-    names: set[str] = set()
     written: list[Path] = []
     with writing_results(folder, asked=True):
         write_environment(folder, device=chosen_device, processes=1)
         with ProgressBar("enlarging", steps=len(files), shown=True) as bar:
-            for file in files:
+            for file, name in zip(files, names, strict=True):
                 bar.advance()
                 try:
                     picture = as_tensor(decode_image(file)).to(chosen_device)
@@ -80,13 +86,21 @@ def superresolve_predict(
                         raise
                     print(f"warning: {printable(error)}")
                     continue
-                name = file.stem
-                number = 1
-                while name in names:  # from another folder
-                    number += 1
-                    name = f"{file.stem}_{number}"
-                names.add(name)
                 large = enlarge_in_tiles(network, picture, tile=tile)
-                written.append(write_picture(folder / f"{name}.png", as_picture(large)))
-    print(f"wrote {len(written)} pictures to {printable(folder)}")
+                written.append(write_picture(folder / name, as_picture(large)))
+    if not written:
+        raise DataError(f"none of {len(files)} pictures could be read")
+    print(f"wrote {len(written)} picture{'s' if len(written) > 1 else ''} to {printable(folder)}")
     return EnlargementResult(folder, tuple(written))
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """What each file becomes; equal names, from several folders, are numbered."""
+    names: dict[str, None] = {}
+    for file in files:
+        name, number = f"{file.stem}.png", 1
+        while name in names:
+            number += 1
+            name = f"{file.stem}_{number}.png"
+        names[name] = None
+    return list(names)

@@ -15,9 +15,10 @@ _PIECE = 2**18  # values at once on a CPU: what lies between the steps stays in 
 def unit_length(maps: Tensor) -> Tensor:
     """Scales the vectors in the last axis to length 1 in float32; zero vectors and their gradients stay zero."""
     maps = maps.float()
-    squares = maps.square().sum(dim=-1, keepdim=True)
-    lengths = squares.masked_fill(squares == 0, 1.0).sqrt()
-    return maps / (lengths + _EPSILON)
+    lengths = torch.linalg.vector_norm(maps, dim=-1, keepdim=True)
+    # Rounded as in `_compare`, so that the distance of equal maps is 0.
+    result: Tensor = maps * (lengths + _EPSILON).reciprocal().masked_fill(lengths == 0, 0.0)
+    return result
 
 
 def weighted_difference(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ class _WeightedDifference(torch.autograd.Function):
         (per_position,) = ctx.saved_tensors
         result = torch.empty_like(per_position)
         for here in _pieces(result):
-            result[here] = per_position[here].float().mul_(gradient[here][..., None])
+            torch.mul(per_position[here], gradient[here][..., None], out=result[here])
         return result, None, None
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vggtransfer.perceptual.onednn import PackedLinear
+from vggtransfer.features.onednn import PackedLinear
 
 # G of Lavin & Gray: from 3 taps of a filter to the points of a tile's side, 6 for tiles of 4 pixels, 4 for tiles of 2.
 _FILTER = {
