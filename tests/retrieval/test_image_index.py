@@ -67,6 +67,24 @@ def test_expansion_draws_a_query_to_its_neighbours(index, embedder):
     assert expanded.score > plain.score
 
 
+def test_expansion_adds_nothing_where_less_was_found(index, monkeypatch):
+    query = index.vectors([3])
+    found = np.array([[index.searching.state.table.rows[3], -1]])
+    monkeypatch.setattr(index.searching, "rows", lambda queries, *, k: (np.ones((1, 2), np.float32), found))
+    np.testing.assert_allclose(index.searching.expanded(query, count=2), query, atol=1e-6)
+
+
+def test_refinement_changes_the_order_alone(index):
+    query = index.vectors([3])
+    plain = index.search_many(query, k=12)[0]
+    for options in ({"augment": 3}, {"rerank": 12}):
+        refined = index.search_many(query, k=12, **options)[0]
+        assert sorted(refined) == sorted(plain), options
+        assert index.search_many(query, k=2, **options)[0] == refined[:2], options
+    with pytest.raises(OptionError, match="count=20 is not possible"):
+        index.search_many(query, augment=20)
+
+
 def test_sync_embeds_only_content_it_does_not_know(index, collection, embedder, drawn):
     assert embedder.embedded == 12
     ids = {item.path.name: item.id for item in index.items}
@@ -235,3 +253,7 @@ def test_a_network_finds_itself_again(tmp_path, collection):
     assert found[0].path == path
     assert found[0].score == pytest.approx(1, abs=1e-4)
     assert opened.embedder.digest == built.embedder.digest
+    with Image.open(path) as image:
+        pixels = torch.from_numpy(np.array(image.resize((90, 50), Image.Resampling.NEAREST))).permute(2, 0, 1)
+        of_image = opened.embed([image.resize((90, 50), Image.Resampling.NEAREST)])
+    np.testing.assert_allclose(opened.embed([pixels / 255]), of_image, atol=1e-6)  # cropped, too

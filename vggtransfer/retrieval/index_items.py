@@ -135,7 +135,9 @@ def read_items(content: memoryview, path: Path) -> ItemTable:
         DataError: It is something else.
     """
     try:
-        columns = pq.read_table(pa.BufferReader(pa.py_buffer(content))).to_pydict()
+        # Not `read_table`, nor with threads: what those still hold when the interpreter ends makes it abort.
+        with pq.ParquetFile(pa.BufferReader(pa.py_buffer(content))) as file:
+            columns = file.read(use_threads=False).to_pydict()
         digests = np.frombuffer(bytes.fromhex("".join(columns["sha256"])), np.uint8).reshape(-1, 32)
         return ItemTable(
             np.array(columns["id"], np.int64),
