@@ -36,6 +36,10 @@ ARGUMENTS = (
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+class RefusedError(OSError):
+    """Chromedriver did not do what it was asked for."""
+
+
 class Browser:
     """One window."""
 
@@ -50,8 +54,12 @@ class Browser:
     def _send(self, method: str, path: str, content: Any = None) -> Any:
         data = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(self._driver + path, data, method=method)
-        with DIRECTLY.open(request, timeout=120) as answer:
-            return json.load(answer)["value"]
+        try:
+            with DIRECTLY.open(request, timeout=120) as answer:
+                return json.load(answer)["value"]
+        except urllib.error.HTTPError as error:
+            with error:
+                raise RefusedError(error.read(1000).decode(errors="replace")) from None
 
     def size(self, width: int, height: int, *, phone: bool = False) -> None:
         given = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
@@ -95,7 +103,7 @@ class Browser:
     def _is_true(self, condition: str) -> bool:
         try:
             return self.run(f"return {condition}") is True
-        except urllib.error.HTTPError:  # the page went away under the question
+        except RefusedError:  # the page went away under the question
             return False
 
     def troubles(self) -> list[str]:
