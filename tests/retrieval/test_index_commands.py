@@ -111,7 +111,7 @@ def test_mistakes_are_told_in_a_line(index, collection, capsys):
         assert said in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_two_processes_share_the_work_and_one_writes_the_index(tmp_path, drawn):
+def test_two_processes_share_the_work_and_one_writes_the_index(tmp_path, drawn, monkeypatch):
     for number in range(130):  # three parts
         drawn(tmp_path / "photos" / f"{number:03d}.png", number)
     words = [sys.executable, "-m", "vggtransfer", "index", "build", "--data", "photos", "--out", "index"]
@@ -133,3 +133,8 @@ def test_two_processes_share_the_work_and_one_writes_the_index(tmp_path, drawn):
     opened.verify()
     assert len(opened) == 130
     assert not list((tmp_path / "index").glob("parts-*"))
+    drawn(tmp_path / "others" / "1.png", 1)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    again = ["--out", str(tmp_path / "index"), *words[-8:]]
+    assert main(["index", "build", "--data", str(tmp_path / "others"), *again]) == 2  # another folder is no repetition

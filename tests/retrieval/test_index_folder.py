@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vggtransfer.errors import DataError, OptionError, VGGTransferError
-from vggtransfer.retrieval import index_folder
+from vggtransfer.retrieval import image_index, index_folder
 from vggtransfer.retrieval.image_index import ImageIndex
 from vggtransfer.retrieval.index_folder import IndexDamagedError, IndexFolder, file_entry
 
@@ -143,6 +143,19 @@ def test_the_list_is_read_without_what_lives_on_in_threads(index):
     (items,) = index.path.glob("*-items.parquet")
     run = subprocess.run([sys.executable, "-c", code, items], capture_output=True, text=True, check=False)
     assert (run.stdout, run.stderr) == ("12\n", "")
+
+
+def test_a_build_does_not_change_the_index_that_another_one_has_made_meanwhile(
+    collection, embedder, tmp_path, monkeypatch
+):
+    def built_by_another(path):
+        monkeypatch.undo()
+        ImageIndex.build(collection / "train", out=path, embedder=embedder, workers=0)
+
+    monkeypatch.setattr(image_index, "check_new", built_by_another)
+    with pytest.raises(OptionError, match="there is an index"):
+        ImageIndex.build(collection, out=tmp_path / "index", embedder=embedder, whiten=8, workers=0)
+    assert len(ImageIndex.open(tmp_path / "index")) == 9
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
