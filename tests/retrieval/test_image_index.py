@@ -55,6 +55,8 @@ def test_what_cannot_be_searched_for_is_said(index, tmp_path):
         index.search_many(np.zeros((2, 5), np.float32))
     with pytest.raises(OptionError, match="k=0"):
         index.search(np.zeros(48, np.float32), k=0)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        index.search(np.full(48, np.nan, np.float32))
     with pytest.raises((BadImageError, OSError)):
         index.search(tmp_path / "nothing.png")
 
@@ -129,7 +131,7 @@ def test_add_takes_pictures_from_elsewhere_and_sync_leaves_them(index, collectio
 
 
 def test_ids_are_never_given_twice_and_removed_rows_go_in_the_end(index, collection, drawn):
-    assert index.remove([11, collection / "train" / "a"]) == 4
+    assert index.remove([np.int64(11), collection / "train" / "a"]) == 4
     assert len(index) == 8
     index.verify()
     assert not {0, 1, 2, 11} & {one.id for one in index.neighbours_of(5, k=12)}
@@ -141,6 +143,13 @@ def test_ids_are_never_given_twice_and_removed_rows_go_in_the_end(index, collect
     assert index.items[-1].id == 12
     assert len(index._state.vectors) == 9  # a quarter of the rows was dead: written anew, without them
     index.verify()
+
+
+def test_a_misspelt_kind_or_whitening_is_refused(index):
+    for options in ({"kind": "hsnw"}, {"whiten": 4, "whitening": "lernt"}):
+        with pytest.raises(OptionError, match="is not possible: use"):
+            index.rebuild(**options)
+    assert index.description["wanted"]["kind"] == "auto"
 
 
 def test_another_encoder_is_refused(index, collection, colours):

@@ -153,6 +153,8 @@ class OpenIndex:
         features = self._state.vectors.embeddings.shape[1]
         if embeddings.ndim != 2 or embeddings.shape[1] != features:
             raise InputError(f"vectors of shape {list(embeddings.shape)} cannot be searched for; [n, {features}] can")
+        if not np.isfinite(embeddings).all():
+            raise InputError("vectors with NaN or infinity cannot be searched for")
         whitened = self._state.vectors.of(unit_rows(embeddings.astype(np.float32, copy=False)))
         if expand:
             whitened = self._search.expanded(whitened, count=expand)
