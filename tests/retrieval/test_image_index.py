@@ -130,6 +130,16 @@ def test_add_takes_pictures_from_elsewhere_and_sync_leaves_them(index, collectio
     assert index.search(index.vectors([12])[0], k=1)[0].path == other
 
 
+def test_a_file_that_is_given_in_several_ways_is_one_picture(index, tmp_path, drawn, monkeypatch):
+    picture = drawn(tmp_path / "elsewhere" / "x.png", 200)
+    (tmp_path / "link").symlink_to("elsewhere")
+    monkeypatch.chdir(tmp_path)
+    given = [picture, "elsewhere/x.png", "link/x.png", "link/../elsewhere/x.png", "elsewhere"]
+    assert index.add(given, workers=0).added == 1
+    assert len(index) == 13
+    index.verify()
+
+
 def test_ids_are_never_given_twice_and_removed_rows_go_in_the_end(index, collection, drawn):
     assert index.remove([np.int64(11), collection / "train" / "a"]) == 4
     assert len(index) == 8
