@@ -11,7 +11,7 @@ from vggtransfer.retrieval.embedder import Embedder
 
 folder, query = map(Path, sys.argv[1:3])
 place = folder.with_name(f"{folder.name}.index")
-if place.exists():
+if (place / "index.yaml").exists():  # a build that was stopped goes on
     index = ImageIndex.open(place)
     index.sync()
 else:

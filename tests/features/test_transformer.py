@@ -85,6 +85,13 @@ def test_all_that_pictures_can_be(pixels: np.ndarray, tmp_path: Path) -> None:
         np.testing.assert_allclose(small().transform(same), expected, rtol=1e-6)
 
 
+def test_16_bit_grey_is_not_clipped(pixels: np.ndarray, tmp_path: Path) -> None:
+    image = Image.fromarray(pixels[0, ..., 0].astype(np.uint16) * 257)
+    image.save(tmp_path / "deep.png")
+    assert image.mode == "I;16"
+    np.testing.assert_allclose(small().transform([image]), small().transform([tmp_path / "deep.png"]), rtol=1e-6)
+
+
 def test_transparency_is_white(pixels: np.ndarray) -> None:
     image = Image.fromarray(pixels[0]).convert("RGBA")
     image.putalpha(0)

@@ -55,6 +55,8 @@ def test_what_cannot_be_searched_for_is_said(index, tmp_path):
         index.search_many(np.zeros((2, 5), np.float32))
     with pytest.raises(OptionError, match="k=0"):
         index.search(np.zeros(48, np.float32), k=0)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        index.search(np.full(48, np.nan, np.float32))
     with pytest.raises((BadImageError, OSError)):
         index.search(tmp_path / "nothing.png")
 
@@ -65,6 +67,24 @@ def test_expansion_draws_a_query_to_its_neighbours(index, embedder):
     expanded = index.search_many(query / np.linalg.norm(query), k=1, expand=1)[0][0]
     assert expanded.id == plain.id
     assert expanded.score > plain.score
+
+
+def test_expansion_adds_nothing_where_less_was_found(index, monkeypatch):
+    query = index.vectors([3])
+    found = np.array([[index.searching.state.table.rows[3], -1]])
+    monkeypatch.setattr(index.searching, "rows", lambda queries, *, k: (np.ones((1, 2), np.float32), found))
+    np.testing.assert_allclose(index.searching.expanded(query, count=2), query, atol=1e-6)
+
+
+def test_refinement_changes_the_order_alone(index):
+    query = index.vectors([3])
+    plain = index.search_many(query, k=12)[0]
+    for options in ({"augment": 3}, {"rerank": 12}):
+        refined = index.search_many(query, k=12, **options)[0]
+        assert sorted(refined) == sorted(plain), options
+        assert index.search_many(query, k=2, **options)[0] == refined[:2], options
+    with pytest.raises(OptionError, match="count=20 is not possible"):
+        index.search_many(query, augment=20)
 
 
 def test_sync_embeds_only_content_it_does_not_know(index, collection, embedder, drawn):
@@ -110,8 +130,18 @@ def test_add_takes_pictures_from_elsewhere_and_sync_leaves_them(index, collectio
     assert index.search(index.vectors([12])[0], k=1)[0].path == other
 
 
+def test_a_file_that_is_given_in_several_ways_is_one_picture(index, tmp_path, drawn, monkeypatch):
+    picture = drawn(tmp_path / "elsewhere" / "x.png", 200)
+    (tmp_path / "link").symlink_to("elsewhere")
+    monkeypatch.chdir(tmp_path)
+    given = [picture, "elsewhere/x.png", "link/x.png", "link/../elsewhere/x.png", "elsewhere"]
+    assert index.add(given, workers=0).added == 1
+    assert len(index) == 13
+    index.verify()
+
+
 def test_ids_are_never_given_twice_and_removed_rows_go_in_the_end(index, collection, drawn):
-    assert index.remove([11, collection / "train" / "a"]) == 4
+    assert index.remove([np.int64(11), collection / "train" / "a"]) == 4
     assert len(index) == 8
     index.verify()
     assert not {0, 1, 2, 11} & {one.id for one in index.neighbours_of(5, k=12)}
@@ -123,6 +153,13 @@ def test_ids_are_never_given_twice_and_removed_rows_go_in_the_end(index, collect
     assert index.items[-1].id == 12
     assert len(index._state.vectors) == 9  # a quarter of the rows was dead: written anew, without them
     index.verify()
+
+
+def test_a_misspelt_kind_or_whitening_is_refused(index):
+    for options in ({"kind": "hsnw"}, {"whiten": 4, "whitening": "lernt"}):
+        with pytest.raises(OptionError, match="is not possible: use"):
+            index.rebuild(**options)
+    assert index.description["wanted"]["kind"] == "auto"
 
 
 def test_another_encoder_is_refused(index, collection, colours):
@@ -235,3 +272,7 @@ def test_a_network_finds_itself_again(tmp_path, collection):
     assert found[0].path == path
     assert found[0].score == pytest.approx(1, abs=1e-4)
     assert opened.embedder.digest == built.embedder.digest
+    with Image.open(path) as image:
+        pixels = torch.from_numpy(np.array(image.resize((90, 50), Image.Resampling.NEAREST))).permute(2, 0, 1)
+        of_image = opened.embed([image.resize((90, 50), Image.Resampling.NEAREST)])
+    np.testing.assert_allclose(opened.embed([pixels / 255]), of_image, atol=1e-6)  # cropped, too

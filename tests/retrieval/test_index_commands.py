@@ -40,6 +40,8 @@ def test_from_folder_to_neighbours_and_back(index, collection, tmp_path, capsys,
     rows = list(csv.DictReader(io.StringIO(run("search", index, collection / "val", "--format", "csv", capsys=capsys))))
     assert [len(rows), rows[0]["rank"], rows[0]["label"]] == [30, "1", "a"]
     assert "07.png" in run("search", index, query, "--filter", "label=b", capsys=capsys)
+    refined = json.loads(run("search", index, query, "--rerank", 12, "--augment", 3, "--format", "json", capsys=capsys))
+    assert len(refined["queries"][0]["neighbours"]) == 10
     run("search", index, query, "--format", "html", "--out", tmp_path / "page.html", "-k", 4, capsys=capsys)
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 5
@@ -81,6 +83,9 @@ def test_from_folder_to_neighbours_and_back(index, collection, tmp_path, capsys,
     assert (scores["labels"]["queries"], scores["labelled"]) == (8, 9)  # one is the only picture of its class
     assert scores["landmarks"]["easy"]["mean_average_precision"] == 1
     assert 0 < scores["landmarks"]["hard"]["mean_average_precision"] <= 1
+    refined = json.loads(run(*words, "--augment", 3, "--rerank", 4, capsys=capsys))
+    assert refined["recall"] == scores["recall"]
+    assert refined["labels"]["mean_average_precision"] != scores["labels"]["mean_average_precision"]
 
 
 MISTAKES = (
@@ -88,6 +93,7 @@ MISTAKES = (
     (["search", "INDEX", "PICTURE", "--format", "html"], "name it with --out"),
     (["search", "INDEX", "BAD"], "none of the pictures can be read"),
     (["index", "evaluate", "INDEX", "--sample", "0"], "sample=0"),
+    (["index", "evaluate", "INDEX", "--rerank", "-1"], "rerank=-1"),
     (["index", "rebuild", "INDEX", "--recall", "2"], "recall=2"),
     (["index", "remove", "INDEX", "elsewhere.png"], "has no picture elsewhere.png"),
     (["index", "verify", "PICTURE"], "there is no index"),
@@ -105,7 +111,7 @@ def test_mistakes_are_told_in_a_line(index, collection, capsys):
         assert said in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_two_processes_share_the_work_and_one_writes_the_index(tmp_path, drawn):
+def test_two_processes_share_the_work_and_one_writes_the_index(tmp_path, drawn, monkeypatch):
     for number in range(130):  # three parts
         drawn(tmp_path / "photos" / f"{number:03d}.png", number)
     words = [sys.executable, "-m", "vggtransfer", "index", "build", "--data", "photos", "--out", "index"]
@@ -127,3 +133,8 @@ def test_two_processes_share_the_work_and_one_writes_the_index(tmp_path, drawn):
     opened.verify()
     assert len(opened) == 130
     assert not list((tmp_path / "index").glob("parts-*"))
+    drawn(tmp_path / "others" / "1.png", 1)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    again = ["--out", str(tmp_path / "index"), *words[-8:]]
+    assert main(["index", "build", "--data", str(tmp_path / "others"), *again]) == 2  # another folder is no repetition

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vggtransfer.errors import DataError, OptionError, VGGTransferError
-from vggtransfer.retrieval import index_folder
+from vggtransfer.retrieval import image_index, index_folder
 from vggtransfer.retrieval.image_index import ImageIndex
 from vggtransfer.retrieval.index_folder import IndexDamagedError, IndexFolder, file_entry
 
@@ -120,6 +120,42 @@ def test_a_place_with_something_else_in_it_is_refused(collection, embedder, tmp_
     for place in ("full", "full/thesis.tex"):
         with pytest.raises(VGGTransferError, match="--out"):
             ImageIndex.build(collection, out=tmp_path / place, embedder=embedder)
+
+
+def test_pictures_whose_names_look_like_files_of_an_index_are_not_taken_for_them(collection, embedder, tmp_path, drawn):
+    picture = drawn(tmp_path / "numbered" / "000001-rose.png", 1)
+    with pytest.raises(OptionError, match="holds something else"):
+        ImageIndex.build(tmp_path / "numbered", out=tmp_path / "numbered", embedder=embedder)
+    index = ImageIndex.build(collection, out=tmp_path / "index", embedder=embedder, workers=0)
+    beside = drawn(index.path / "000001-items.png", 2)
+    index.remove([0])
+    assert picture.exists()
+    assert beside.exists()
+
+
+def test_the_list_is_read_without_what_lives_on_in_threads(index):
+    # Such threads let go of our bytes after the interpreter has ended, and then abort the process.
+    code = (
+        "import sys; from pathlib import Path; from vggtransfer.retrieval.index_items import read_items\n"
+        "path = Path(sys.argv[1]); print(len(read_items(memoryview(path.read_bytes()), path)))\n"
+        "assert 'pyarrow.dataset' not in sys.modules"
+    )
+    (items,) = index.path.glob("*-items.parquet")
+    run = subprocess.run([sys.executable, "-c", code, items], capture_output=True, text=True, check=False)
+    assert (run.stdout, run.stderr) == ("12\n", "")
+
+
+def test_a_build_does_not_change_the_index_that_another_one_has_made_meanwhile(
+    collection, embedder, tmp_path, monkeypatch
+):
+    def built_by_another(path):
+        monkeypatch.undo()
+        ImageIndex.build(collection / "train", out=path, embedder=embedder, workers=0)
+
+    monkeypatch.setattr(image_index, "check_new", built_by_another)
+    with pytest.raises(OptionError, match="there is an index"):
+        ImageIndex.build(collection, out=tmp_path / "index", embedder=embedder, whiten=8, workers=0)
+    assert len(ImageIndex.open(tmp_path / "index")) == 9
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

@@ -106,7 +106,7 @@ def test_the_database_finds_what_the_index_finds(index: ImageIndex, store: DictS
     published = PublishedIndex(store)
     published._embedder = embedder
     queries = index.embed([index.data / "train/a/00.png", index.data / "val/c/11.png"])
-    for options in ({"k": 3}, {"k": 20, "label": "b"}, {"k": 4, "expand": 3}):
+    for options in ({"k": 3}, {"k": 20, "label": "b"}, {"k": 4, "expand": 3}, {"k": 4, "augment": 3, "rerank": 9}):
         here, there = index.search_many(queries, **options), published.search_many(queries, **options)
         assert [[one.path for one in row] for row in here] == [[one.path for one in row] for row in there]
         scores = [[[one.score for one in row] for row in found] for found in (here, there)]

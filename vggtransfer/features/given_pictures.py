@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vggtransfer.data.decode import decode_image
+from vggtransfer.data.deep_pictures import to_bytes
 from vggtransfer.data.resampling import Picture, centre_square
 from vggtransfer.errors import InputError
 
@@ -66,6 +67,8 @@ def read_picture(given: GivenPicture, *, image_size: int, crop_fraction: float) 
 
 def _of_image(image: Image.Image) -> Picture:
     image = ImageOps.exif_transpose(image)  # as the same file given by its path
+    if image.mode.startswith("I;16"):
+        return to_bytes(np.asarray(image), white=65535)  # Pillow's own conversion takes all above 255 for white
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -46,7 +46,12 @@ class LabelScores:
 
 
 def score_by_label(
-    vectors: NDArray[np.float32], labels: Sequence[str], *, ks: Sequence[int] = (1, 5, 10), batch: int | None = None
+    vectors: NDArray[np.float32],
+    labels: Sequence[str],
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    batch: int | None = None,
+    reorder: Callable[[int, NDArray[np.int64]], NDArray[np.int64]] | None = None,
 ) -> LabelScores:
     """Searches with each picture among all others, exactly, and compares the labels.
 
@@ -58,6 +63,7 @@ def score_by_label(
         labels: Of the pictures; an empty one is none, and counts as a wrong answer.
         ks: For the recall.
         batch: Queries at once, each of which takes some 40 bytes per picture; None: as many as take 256 MB.
+        reorder: Given the number of a query and those of all others, the best first, returns them in another order.
 
     Raises:
         DataError: No two pictures have the same label.
@@ -77,6 +83,8 @@ def score_by_label(
         scores = vectors[rows] @ vectors.T
         scores[np.arange(len(rows)), rows] = -np.inf
         order = np.argsort(-scores, axis=1, kind="stable")[:, :-1]
+        if reorder is not None:
+            order = np.stack([reorder(int(row), of_row) for row, of_row in zip(rows, order, strict=True)])
         right = codes[order] == codes[rows, None]
         ranks = np.arange(1, right.shape[1] + 1)
         precision = np.where(right, right.cumsum(axis=1) / ranks, 0).sum(axis=1)

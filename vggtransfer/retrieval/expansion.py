@@ -45,7 +45,11 @@ def expand_queries(
 
 
 def augment_vectors(
-    vectors: NDArray[np.float32], neighbours: NDArray[np.int64], *, count: int = 10
+    vectors: NDArray[np.float32],
+    neighbours: NDArray[np.int64],
+    *,
+    count: int = 10,
+    of: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
     """Database-side augmentation: each vector becomes a weighted sum of itself and its neighbours.
 
@@ -57,6 +61,7 @@ def augment_vectors(
         neighbours: Their nearest in the same collection, the best first and themselves among them, [n, more than
             count]; a picture that is missing from its own list counts nevertheless.
         count: How many take part, itself included.
+        of: Rows of `vectors` to augment, to which the rows of `neighbours` belong; None: all.
 
     Returns:
         Unit vectors, float32 [n, features].
@@ -68,7 +73,7 @@ def augment_vectors(
         raise OptionError(
             f"count={count} is not possible with {neighbours.shape[1]} neighbours: use 1 to {neighbours.shape[1] - 1}"
         )
-    own = np.arange(len(vectors))[:, None]
+    own = (np.arange(len(vectors)) if of is None else of)[:, None]
     # Where a copy ranks first, the picture itself may come second or later.
     others = np.take_along_axis(neighbours, np.argsort(neighbours == own, axis=1, kind="stable"), axis=1)
     ranked = np.concatenate([own, others[:, : count - 1]], axis=1)

@@ -94,6 +94,7 @@ class ImageIndex(OpenIndex):
         update = Update(
             find_in_folder(Path(data).expanduser()),
             whole=True,
+            new=True,
             settings=settings,
             source={
                 "source": given.weights,

@@ -85,7 +85,8 @@ def find_files(paths: Sequence[Path], data: Path, *, label: str | None) -> Found
     root = data.resolve()
     # Not the paths' own targets: a link below the folder belongs to the folder.
     absolute = [path.parent.resolve() / path.name for path in paths]
-    names = [str(path.relative_to(root).as_posix() if path.is_relative_to(root) else path) for path in absolute]
+    spelt = (str(path.relative_to(root).as_posix() if path.is_relative_to(root) else path) for path in absolute)
+    names = list(dict.fromkeys(spelt))  # one file may be given in several ways
     pictures = PictureList(root, names)
     if label is not None:
         return _read(pictures, [label] * len(names))

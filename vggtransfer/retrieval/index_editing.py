@@ -54,8 +54,8 @@ def _as_it_is(state: IndexState) -> NextGeneration:
 
 def _positions(state: IndexState, by_name: Mapping[str, int], one: str | os.PathLike[str] | int) -> list[int]:
     """Where the pictures stand that an id, a file or a folder means."""
-    if isinstance(one, int):
-        position = state.table.position(one)
+    if isinstance(one, int | np.integer):
+        position = state.table.position(int(one))
         found = [] if position is None else [position]
     else:
         path = Path(one).expanduser()

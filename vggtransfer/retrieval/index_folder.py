@@ -29,7 +29,8 @@ FORMAT = 1
 
 _LOCK_FILE = ".lock"
 _SECONDS_TO_WAIT = 10
-_FILE_NAME = re.compile(r"\d{6,}-[a-z_]+\.[a-z]+")
+# Of these alone we may say that they are ours: others with a number in front may be somebody's pictures.
+_FILE_NAME = re.compile(r"\d{6,}-((vectors|whitening)\.safetensors|faiss\.index|items\.parquet|bad_pictures\.csv)")
 _SEAL = "sha256: "
 
 

@@ -14,6 +14,7 @@ from vggtransfer.retrieval.expansion import expand_queries
 from vggtransfer.retrieval.index_items import Item
 from vggtransfer.retrieval.index_state import IndexState
 from vggtransfer.retrieval.neighbours import Neighbour
+from vggtransfer.retrieval.refinement import Refinement
 
 _ALPHA = 3.0
 
@@ -51,7 +52,9 @@ class IndexSearch:
             raise OptionError(f"{self.state.folder.path} has no picture with the id {id}")
         return position
 
-    def neighbours(self, queries: NDArray[np.float32], *, k: int, label: str | None) -> list[list[Neighbour]]:
+    def neighbours(
+        self, queries: NDArray[np.float32], *, k: int, label: str | None, refinement: Refinement | None = None
+    ) -> list[list[Neighbour]]:
         """The k nearest pictures of each of some (whitened) vectors [queries, dimension].
 
         Raises:
@@ -59,7 +62,14 @@ class IndexSearch:
         """
         if k < 1:
             raise OptionError(f"k={k} is not possible: it must be at least 1")
-        scores, rows = self.rows(queries, k=k, allowed=self._allowed(label))
+        wanted = k if refinement is None else max(k, refinement.depth)
+        scores, rows = self.rows(queries, k=wanted, allowed=self._allowed(label))
+        if refinement:
+            orders = np.stack(
+                [self.refined(query, of_query, refinement) for query, of_query in zip(queries, rows, strict=True)]
+            )
+            scores, rows = np.take_along_axis(scores, orders, axis=1), np.take_along_axis(rows, orders, axis=1)
+        scores, rows = scores[:, :k], rows[:, :k]
         return [
             [self._neighbour(row, score) for score, row in zip(*of_query, strict=True) if row >= 0]
             for of_query in zip(scores.tolist(), rows.tolist(), strict=True)
@@ -89,7 +99,20 @@ class IndexSearch:
         _, rows = self.rows(queries, k=min(count, len(self.state.table)))
         found, places = np.unique(rows, return_inverse=True)
         vectors = self.state.vectors[found]
+        vectors[found < 0] = 0  # where a search through few lists found less: adds nothing
         return expand_queries(queries, vectors, places.reshape(rows.shape), count=rows.shape[1], alpha=_ALPHA)
+
+    def refined(self, query: NDArray[np.float32], rows: NDArray[np.int64], refinement: Refinement) -> NDArray[np.intp]:
+        """The new order of the rows that a (whitened) query has found, -1 for none; see `Refinement.order`."""
+        vectors = self.state.vectors
+        there, missing = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
+        order = refinement.order(
+            query,
+            rows[there],
+            vectors_of=lambda numbers: vectors[numbers],
+            nearest=lambda numbers: self.rows(vectors[numbers], k=refinement.augment + 1)[1],
+        )
+        return np.concatenate([there[order], missing])
 
     def exact_rows(self, queries: NDArray[np.float32], *, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As `rows` among all pictures, by comparing with every one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from vggtransfer.errors import OptionError
 from vggtransfer.retrieval.index_kind import KindName
@@ -33,6 +33,12 @@ class IndexSettings:
     whitening: WhiteningName = "pca"
 
     def __post_init__(self) -> None:
+        for name, value, known in (
+            ("kind", self.kind, get_args(KindName)),
+            ("whitening", self.whitening, get_args(WhiteningName)),
+        ):
+            if value not in known:
+                raise OptionError(f"{name}={value} is not possible: use {', '.join(known)}")
         if not 0 < self.recall <= 1:
             raise OptionError(f"recall={self.recall:g} is not possible: it must be above 0 and at most 1")
         if self.max_memory is not None and self.max_memory <= 0:

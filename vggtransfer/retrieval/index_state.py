@@ -18,7 +18,7 @@ from vggtransfer.retrieval.index_items import ItemTable, read_items
 from vggtransfer.retrieval.index_kind import IndexKind
 from vggtransfer.retrieval.index_settings import IndexSettings
 from vggtransfer.retrieval.vector_rows import VectorRows, embeddings_in
-from vggtransfer.retrieval.whitening import load_whitening
+from vggtransfer.retrieval.whitening import whitening_in
 
 
 class BadFile(NamedTuple):
@@ -81,12 +81,8 @@ def read_state(folder: IndexFolder) -> IndexState:
     """
     description, files = folder.read_and_check()
     table = read_items(files["items"].content, files["items"].path)
-    try:
-        whitening = load_whitening(files["whitening"].path) if "whitening" in files else None
-    except DataError:
-        if folder.read()["generation"] == description["generation"]:
-            raise
-        return read_state(folder)  # a change has replaced and removed it in between
+    file = files.get("whitening")
+    whitening = None if file is None else whitening_in(bytes(file.content), file.path)
     vectors = VectorRows(embeddings_in(files["vectors"].content), whitening)
     if len(table) and not (table.rows.min() >= 0 and table.rows.max() < len(vectors)):
         raise DataError(f"{files['items'].path} names vectors that are not there; build the index again")

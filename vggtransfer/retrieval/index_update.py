@@ -25,7 +25,7 @@ from vggtransfer.retrieval.index_embedding import (
     embedded_parts,
 )
 from vggtransfer.retrieval.index_encoder import check_encoder
-from vggtransfer.retrieval.index_folder import IndexFolder
+from vggtransfer.retrieval.index_folder import IndexFolder, check_new
 from vggtransfer.retrieval.index_items import ItemTable, empty_table, sorted_by_id
 from vggtransfer.retrieval.index_settings import IndexSettings
 from vggtransfer.retrieval.index_state import BadFile, IndexState, read_state
@@ -66,6 +66,7 @@ class Update:
     Attributes:
         found: The pictures.
         whole: Whether they are all there is, so that the items of others are removed.
+        new: Whether the index is to be a new one.
         settings: Of a new index.
         source: Of a new index: name or path of the encoder's weights, where they came from, and the precision.
         whitening: To use as it is, for a new index.
@@ -75,6 +76,7 @@ class Update:
 
     found: FoundPictures
     whole: bool
+    new: bool = False
     settings: IndexSettings = field(default_factory=IndexSettings)
     source: Mapping[str, Any] = field(default_factory=dict)
     whitening: Whitening | None = None
@@ -96,6 +98,9 @@ def bring_in(folder: IndexFolder, update: Update, embedder: PictureEmbedder, sha
     alone = share.processes == 1
     with folder.locked() if alone else nullcontext():
         previous = read_state(folder) if folder.exists() else None
+        # Of several processes, another one may have finished already.
+        if update.new and (alone or (previous is not None and not _is_of(update, previous))):
+            check_new(folder.path)
         if previous is not None:
             check_encoder(embedder, previous.description["embedding"], folder.path)
         plan = _Plan(previous, update)
@@ -107,6 +112,11 @@ def bring_in(folder: IndexFolder, update: Update, embedder: PictureEmbedder, sha
                     raise OptionError(f"{folder.path} was changed by another command meanwhile; repeat this one")
                 return plan.summary(finished=True, bad=read_state(folder).bad)  # by another process of this command
             return plan.commit(folder, embedder, parts) if complete else IndexChange(finished=False)
+
+
+def _is_of(update: Update, previous: IndexState) -> bool:
+    """Whether an index is what another process has made of the same command."""
+    return previous.data == update.found.pictures.root.resolve() and previous.settings == update.settings
 
 
 def _generation(folder: IndexFolder) -> int:

@@ -10,10 +10,14 @@ from vggtransfer.errors import DataError, OptionError
 from vggtransfer.option_values import checked_values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from vggtransfer.retrieval.evaluation import GroundTruthQuery, LabelScores, LandmarkScores
     from vggtransfer.retrieval.image_index import ImageIndex
+    from vggtransfer.retrieval.refinement import Refinement
 
 _RECALLS = (1, 10)
 _LABELLED = 20_000
@@ -58,6 +62,8 @@ def index_evaluate(
     index: Path,
     *,
     ground_truth: Path | None = None,
+    augment: int = 0,
+    rerank: int = 0,
     sample: int = 1000,
     seed: int = 0,
     weights: str | None = None,
@@ -74,6 +80,8 @@ def index_evaluate(
         index: Index directory.
         ground_truth: JSON list of queries, each an object with `query`, `easy`, `hard` and `junk`, and perhaps `box`
             ([left, top, right, bottom] in pixels); pictures by their paths below the folder of the collection.
+        augment: Measure by label, and with a ground-truth file, what `search --augment` would bring.
+        rerank: Likewise for `search --rerank`.
         sample: Pictures to look up for the recall.
         seed: Chooses them.
         weights: The encoder's weights or model, if they are not where they were.
@@ -87,11 +95,13 @@ def index_evaluate(
     if sample < 1:
         raise OptionError(f"sample={sample} is not possible: it must be at least 1")
     from vggtransfer.retrieval.image_index import ImageIndex
+    from vggtransfer.retrieval.refinement import Refinement
 
+    refinement = Refinement(augment, rerank)
     opened = ImageIndex.open(given["index"], weights=weights, device=device)
     queries, recall = _recall(opened, sample=sample, seed=seed)
-    labels, labelled = _by_label(opened, seed=seed)
-    landmarks = None if given["ground_truth"] is None else _landmarks(opened, given["ground_truth"])
+    labels, labelled = _by_label(opened, refinement, seed=seed)
+    landmarks = None if given["ground_truth"] is None else _landmarks(opened, given["ground_truth"], refinement)
     scores = IndexScores(given["index"], queries, recall, labels, labelled, landmarks)
     if format == "json":
         from vggtransfer.report.json_output import print_json
@@ -116,7 +126,7 @@ def _recall(index: ImageIndex, *, sample: int, seed: int) -> tuple[int, dict[int
     return len(rows), recall
 
 
-def _by_label(index: ImageIndex, *, seed: int) -> tuple[LabelScores | None, int]:
+def _by_label(index: ImageIndex, refinement: Refinement, *, seed: int) -> tuple[LabelScores | None, int]:
     import numpy as np
 
     from vggtransfer.retrieval.evaluation import score_by_label
@@ -127,13 +137,40 @@ def _by_label(index: ImageIndex, *, seed: int) -> tuple[LabelScores | None, int]
     if len(positions) > _LABELLED:
         positions = np.sort(np.random.default_rng(seed).choice(positions, _LABELLED, replace=False))
     try:
-        scores = score_by_label(state.vectors[state.table.rows[positions]], labels[positions].tolist())
+        vectors = state.vectors[state.table.rows[positions]]
+        reorder = _reordering(vectors, refinement) if refinement else None
+        scores = score_by_label(vectors, labels[positions].tolist(), reorder=reorder)
     except DataError:  # no two pictures have the same
         return None, 0
     return scores, len(positions)
 
 
-def _landmarks(index: ImageIndex, path: Path) -> Mapping[Any, LandmarkScores]:
+def _reordering(
+    vectors: NDArray[np.float32], refinement: Refinement
+) -> Callable[[int, NDArray[np.int64]], NDArray[np.int64]]:
+    """What `search` does to the best, for queries that are in the collection themselves."""
+    from vggtransfer.retrieval.exact_search import ExactSearch
+
+    nearest = None
+    if refinement.augment:
+        _, nearest = ExactSearch(vectors).search(vectors, k=refinement.augment + 1)
+
+    def reorder(query: int, ranking: NDArray[np.int64]) -> NDArray[np.int64]:
+        order = refinement.order(
+            vectors[query],
+            ranking,
+            vectors_of=lambda numbers: vectors[numbers],
+            nearest=lambda numbers: numbers if nearest is None else nearest[numbers],
+            without=query,
+        )
+        return ranking[order]
+
+    return reorder
+
+
+def _landmarks(index: ImageIndex, path: Path, refinement: Refinement) -> Mapping[Any, LandmarkScores]:
+    import numpy as np
+
     from vggtransfer.retrieval.evaluation import read_ground_truth, score_landmarks
 
     truths = read_ground_truth(path)
@@ -145,6 +182,10 @@ def _landmarks(index: ImageIndex, path: Path) -> Mapping[Any, LandmarkScores]:
             raise DataError(f"{path}: {missing[0]} is right for {truth.query}, but not in {index.path}")
     vectors = state.vectors.of(index.embed([_query_picture(index, truth) for truth in truths]))
     _, rows = index.searching.exact_rows(vectors, k=len(names))
+    if refinement:
+        rows = np.stack(
+            [of[index.searching.refined(query, of, refinement)] for query, of in zip(vectors, rows, strict=True)]
+        )
     return score_landmarks([[names[row] for row in ranking] for ranking in rows.tolist()], truths)
 
 

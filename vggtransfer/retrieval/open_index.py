@@ -18,6 +18,8 @@ from vggtransfer.retrieval.index_items import Item
 from vggtransfer.retrieval.index_search import IndexSearch, Items
 from vggtransfer.retrieval.index_state import IndexState, read_state
 from vggtransfer.retrieval.neighbours import DuplicateGroup, Neighbour
+from vggtransfer.retrieval.refinement import Refinement
+from vggtransfer.retrieval.whitening import unit_rows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -111,8 +113,9 @@ class OpenIndex:
         """Finds the k nearest pictures, the nearest first; fewer if there are no more.
 
         Args:
-            query: A picture as a path, PIL image or tensor [3, height, width] in [0, 1]; or the embedding of one, a
-                vector [dimension of the embedder].
+            query: A picture as a path, PIL image or tensor [3, height, width] in [0, 1], which is resized and cropped
+                as files are unless it has the size of the network's pictures; or the embedding of one, a vector
+                [dimension of the embedder].
             k: How many.
             label: Only pictures with this label.
 
@@ -130,6 +133,8 @@ class OpenIndex:
         k: int = 10,
         label: str | None = None,
         expand: int = 0,
+        augment: int = 0,
+        rerank: int = 0,
     ) -> list[list[Neighbour]]:
         """As `search`, for many pictures, or vectors [queries, dimension of the embedder], at once.
 
@@ -139,15 +144,21 @@ class OpenIndex:
             label: Only pictures with this label.
             expand: Search once more with each query and so many of its neighbours together: alpha query expansion,
                 Radenovic et al. 2018, section 5.4, with alpha = 3. Scores are those of the second search.
+            augment: Order the best 100 by their likeness to the query after each was joined with its own nearest
+                pictures, so many in all (database-side augmentation, `vggtransfer.retrieval.expansion`).
+            rerank: Order so many of the best by k-reciprocal re-ranking (`vggtransfer.retrieval.reranking`). Scores are
+                still the cosines, which need not fall then.
         """
         embeddings = queries if isinstance(queries, np.ndarray) else self.embed(queries)
         features = self._state.vectors.embeddings.shape[1]
         if embeddings.ndim != 2 or embeddings.shape[1] != features:
             raise InputError(f"vectors of shape {list(embeddings.shape)} cannot be searched for; [n, {features}] can")
-        whitened = self._state.vectors.of(embeddings.astype(np.float32, copy=False))
+        if not np.isfinite(embeddings).all():
+            raise InputError("vectors with NaN or infinity cannot be searched for")
+        whitened = self._state.vectors.of(unit_rows(embeddings.astype(np.float32, copy=False)))
         if expand:
             whitened = self._search.expanded(whitened, count=expand)
-        return self._search.neighbours(whitened, k=k, label=label)
+        return self._search.neighbours(whitened, k=k, label=label, refinement=Refinement(augment, rerank))
 
     def neighbours_of(self, id: int, *, k: int = 10, label: str | None = None) -> list[Neighbour]:  # noqa: A002
         """Finds the k pictures nearest to one of the collection, without itself; needs no encoder."""
@@ -176,7 +187,13 @@ class OpenIndex:
         if isinstance(query, torch.Tensor):
             if query.dim() != 3:
                 raise InputError(f"a picture is a tensor [3, height, width], not {list(query.shape)}")
-            (row,) = self.embedder.embed(query[None])
+            if tuple(query.shape[1:]) == (self.embedder.image_size,) * 2:
+                (row,) = self.embedder.embed(query[None])
+            else:
+                pixels = query.detach().cpu()
+                (row,) = self.embedder.embed_pictures(
+                    [(pixels.float() if pixels.is_floating_point() else pixels).numpy()]
+                )
         else:
             (row,) = self.embedder.embed_pictures([query])
         return cast("NDArray[np.float32]", row)

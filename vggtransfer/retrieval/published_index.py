@@ -12,6 +12,7 @@ from vggtransfer.errors import InputError, OptionError
 from vggtransfer.retrieval.expansion import expand_queries
 from vggtransfer.retrieval.index_encoder import encoder_of
 from vggtransfer.retrieval.neighbours import Neighbour
+from vggtransfer.retrieval.refinement import Refinement
 from vggtransfer.retrieval.vector_store import StoredPicture, StoreError, VectorStore, open_store
 
 if TYPE_CHECKING:
@@ -54,7 +55,14 @@ class PublishedIndex:
         return self._embedder
 
     def search_many(
-        self, queries: NDArray[np.float32], *, k: int = 10, label: str | None = None, expand: int = 0
+        self,
+        queries: NDArray[np.float32],
+        *,
+        k: int = 10,
+        label: str | None = None,
+        expand: int = 0,
+        augment: int = 0,
+        rerank: int = 0,
     ) -> list[list[Neighbour]]:
         """As `ImageIndex.search_many`, by embeddings [queries, dimension of the embedder]."""
         if k < 1:
@@ -66,10 +74,13 @@ class PublishedIndex:
         vectors = queries.astype(np.float32, copy=False) if whitening is None else whitening(queries)
         if expand:
             vectors = self._expanded(vectors, expand)
-        found = self._store.search(vectors, k=k, label=label)
+        refinement = Refinement(augment, rerank)
+        found = self._store.search(vectors, k=max(k, refinement.depth), label=label)
         if label is not None and not any(found):
             raise OptionError(f"no picture of {self._store.address} has the label '{label}'")
-        return [[self._neighbour(picture, score) for picture, score in hits] for hits in found]
+        if refinement:
+            found = [self._refined(query, hits, refinement) for query, hits in zip(vectors, found, strict=True)]
+        return [[self._neighbour(picture, score) for picture, score in hits[:k]] for hits in found]
 
     def neighbours_of(self, id: int, *, k: int = 10, label: str | None = None) -> list[Neighbour]:  # noqa: A002
         """As `ImageIndex.neighbours_of`."""
@@ -85,6 +96,21 @@ class PublishedIndex:
         different = sorted({one for of_query in ids for one in of_query})
         places = np.searchsorted(different, [of_query[:fewest] for of_query in ids])
         return expand_queries(vectors, self._store.vectors(different), places, count=fewest, alpha=_ALPHA)
+
+    def _refined(
+        self, query: NDArray[np.float32], hits: list[tuple[StoredPicture, float]], refinement: Refinement
+    ) -> list[tuple[StoredPicture, float]]:
+        def nearest(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+            near = self._store.search(self._store.vectors(ids.tolist()), k=refinement.augment + 1, label=None)
+            return np.array([[picture.id for picture, _ in of_one] for of_one in near], np.int64)
+
+        order = refinement.order(
+            query,
+            np.array([picture.id for picture, _ in hits], np.int64),
+            vectors_of=lambda ids: self._store.vectors(ids.tolist()),
+            nearest=nearest,
+        )
+        return [hits[place] for place in order]
 
     def _neighbour(self, picture: StoredPicture, score: float) -> Neighbour:
         return Neighbour(picture.id, Path(self.about.data) / picture.name, picture.label, score)

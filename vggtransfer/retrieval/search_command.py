@@ -59,6 +59,8 @@ def search(
     k: int = 10,
     filter: str | None = None,  # noqa: A002
     expand: int = 0,
+    augment: int = 0,
+    rerank: int = 0,
     format: Literal["table", "json", "csv", "html"] = "table",  # noqa: A002
     out: Path | None = None,
     store: str | None = None,
@@ -75,6 +77,10 @@ def search(
         k: Neighbours of each.
         filter: `label=NAME`: only pictures with this label.
         expand: Search once more with the query and so many of its neighbours together (alpha query expansion).
+        augment: Order the best 100 by their likeness to the query after each was joined with its own nearest pictures,
+            so many in all, such as 10 (database-side augmentation).
+        rerank: Order so many of the best, such as 100, by whether they and the query are among each other's nearest
+            (k-reciprocal re-ranking). Scores are still the cosines, which need not fall then.
         format: A table for people; CSV with one line per neighbour; one JSON object; or a page with the pictures
             themselves, which needs no other file.
         out: File to write instead of standard output; needed for `html`.
@@ -105,7 +111,9 @@ def search(
         opened: ImageIndex | PublishedIndex = ImageIndex.open(index, weights=weights, device=device)
     else:
         opened = open_published(index, store, weights=weights, device=device)
-    rows, bad = _searched(opened, paths, k=k, label=label, expand=expand, stop=on_bad_image == "stop")
+    rows, bad = _searched(
+        opened, paths, k=k, label=label, sharpen=(expand, augment, rerank), stop=on_bad_image == "stop"
+    )
     result = SearchResult(index, tuple(rows), tuple(bad), out)
     write_result(result, format)
     return result
@@ -121,7 +129,7 @@ def _label(written: str | None) -> str | None:
 
 
 def _searched(
-    index: Any, paths: list[Path], *, k: int, label: str | None, expand: int, stop: bool
+    index: Any, paths: list[Path], *, k: int, label: str | None, sharpen: tuple[int, int, int], stop: bool
 ) -> tuple[list[QueryResult], list[BadPicture]]:
     import numpy as np
 
@@ -144,5 +152,6 @@ def _searched(
             bar.advance()
     if not read:
         raise DataError(f"none of the pictures can be read, the first: {bad[0].path}: {bad[0].reason}")
-    found = index.search_many(np.stack(vectors), k=k, label=label, expand=expand)
+    expand, augment, rerank = sharpen
+    found = index.search_many(np.stack(vectors), k=k, label=label, expand=expand, augment=augment, rerank=rerank)
     return [QueryResult(path, tuple(row)) for path, row in zip(read, found, strict=True)], bad

@@ -65,16 +65,31 @@ def load_whitening(path: Path) -> Whitening:
     Raises:
         DataError: There is no such file, or it holds something else.
     """
-    from safetensors import SafetensorError, safe_open
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; learn it again") from error
+    return whitening_in(content, path)
+
+
+def whitening_in(content: bytes, path: Path) -> Whitening:
+    """Reads the content of what `Whitening.save` wrote; `path` is for the message.
+
+    Raises:
+        DataError: It is something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     try:
-        with safe_open(path, framework="numpy") as file:
-            entry = json.loads((file.metadata() or {})["vggtransfer_whitening"])
-            mean, projection = file.get_tensor("mean"), file.get_tensor("projection")
+        arrays = load(content)  # which checks the header that is read again below
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        entry = json.loads(header["__metadata__"]["vggtransfer_whitening"])
+        mean, projection = arrays["mean"], arrays["projection"]
         if entry["format"] != _FORMAT or mean.shape != projection.shape[1:]:
             raise ValueError("of another version")
         return Whitening(entry["kind"], mean, projection)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is no whitening of this package ({reason}); learn it again") from error
 

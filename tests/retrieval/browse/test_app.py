@@ -178,6 +178,7 @@ def test_foreign_sites_are_kept_out(site: Site) -> None:
     assert site.ask("/", headers={"Host": "localhost:9999"}).status == 200  # a forwarded port
     assert site.upload(jpeg((1, 1, 1)), Origin="http://evil.example").status == 403
     assert site.upload(jpeg((1, 1, 1)), Origin="null").status == 403
+    assert site.upload(jpeg((1, 1, 1)), Origin="http://[broken").status == 403
     assert site.upload(jpeg((1, 1, 1)), Sec_Fetch_Site="cross-site").status == 403
     assert (
         site.upload(jpeg((1, 1, 1)), Origin=f"http://127.0.0.1:{site.port}", Sec_Fetch_Site="same-origin").status == 303

@@ -94,4 +94,12 @@ def _is_from_our_page(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    return origin is None or _place_of(origin) == headers.get("host")
+
+
+def _place_of(address: str) -> str:
+    """Host and port; empty if the address is none."""
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return ""
