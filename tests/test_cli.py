@@ -652,3 +652,13 @@ def test_every_option_of_a_command_is_documented(command: Command) -> None:
     parser = CommandParser(command.name, command.load(), positionals=command.positionals, sections=command.sections)
     assert [name for name, parameter in parser.parameters.items() if not parameter.help] == []
     assert [name for name in command.sections if name not in parser.parameters] == []
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize(("word", "code"), [("--version", 0), ("finetune-it", 2)])
+def test_one_of_several_processes_ends_with_the_same_code_and_words(processes: str, word: str, code: int) -> None:
+    command = [sys.executable, "-m", "vggtransfer", word]
+    environment = {**os.environ, "WORLD_SIZE": processes}
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert finished.returncode == code
+    assert finished.stdout.startswith("vggtransfer 0.") if code == 0 else "finetune-it" in finished.stderr
