@@ -137,7 +137,10 @@ def serve_app() -> Iterator[Callable[..., Site]]:
     yield start
     for server, thread, listening in running:
         server.should_exit = True
-        thread.join()
+        thread.join(timeout=10)
+        if thread.is_alive():  # a browser that was killed may have left a connection that never closes
+            server.force_exit = True
+            thread.join(timeout=10)
         listening.close()
 
 
