@@ -9,18 +9,32 @@ from pathlib import Path
 import pytest
 
 from vggtransfer.command_line.parser import CommandParser
-from vggtransfer.commands import COMMANDS
+from vggtransfer.commands import COMMANDS, Command
 from vggtransfer.recipe_files import read_recipe
 
 PROJECT = Path(__file__).parents[1]
 RECIPES = sorted((PROJECT / "recipes").rglob("*.yaml"))
 
 
+def command_of(recipe: Path) -> Command:
+    """The command that a recipe's header names."""
+    words = command_line_of(recipe)
+    return next(command for command in COMMANDS if words[: len(command.name.split())] == command.name.split())
+
+
 def parser_of(recipe: Path) -> CommandParser:
-    """The parser of the command whose name is the first folder below recipes/."""
-    name = recipe.relative_to(PROJECT / "recipes").parts[0]
-    command = next(command for command in COMMANDS if command.name == name)
+    """The parser of that command."""
+    command = command_of(recipe)
     return CommandParser(command.name, command.load(), positionals=command.positionals)
+
+
+def command_line_of(recipe: Path) -> list[str]:
+    """What the header says to type, after `vggtransfer`."""
+    header = header_of(recipe)
+    line = re.search(r"^# command: +(.*(?:\\\n# +.*)*)", header, re.MULTILINE)
+    assert line is not None, header
+    words = shlex.split(re.sub(r"\\\n# +", " ", line[1]))
+    return words[words.index("vggtransfer") + 1 :]
 
 
 def header_of(recipe: Path) -> str:
@@ -40,6 +54,11 @@ def test_every_recipe_has_the_suffix_that_is_looked_for() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipe_lies_with_others_of_its_command_or_job(recipe: Path) -> None:
+    assert recipe.parent.name in (command_of(recipe).name, "retrieval")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipe_fits_the_signature(recipe: Path) -> None:
     parser = parser_of(recipe)
     options = parser.options(parser.read(["--config", str(recipe)]))
@@ -56,18 +75,11 @@ def test_recipe_holds_only_what_differs_from_the_defaults(recipe: Path) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_header_has_hardware_and_a_command_line_that_parses(recipe: Path) -> None:
-    header = header_of(recipe)
-    assert re.search(r"^# hardware: +\S", header, re.MULTILINE), header
-    line = re.search(r"^# command: +(.*(?:\\\n# +.*)*)", header, re.MULTILINE)
-    assert line is not None, header
-    words = shlex.split(re.sub(r"\\\n# +", " ", line[1]))
-    command = recipe.relative_to(PROJECT / "recipes").parts[0]
-    start = words.index("vggtransfer")
-    assert words[start + 1] == command
-    arguments = words[start + 2 :]
+    assert re.search(r"^# hardware: +\S", header_of(recipe), re.MULTILINE), header_of(recipe)
+    parser = parser_of(recipe)
+    arguments = command_line_of(recipe)[len(command_of(recipe).name.split()) :]
     written = recipe.relative_to(PROJECT).as_posix()
     assert written in arguments
-    parser = parser_of(recipe)
     request = parser.read([str(recipe) if word == written else word for word in arguments])
     assert not parser.missing(request)
     assert parser.options(request).get("data", "not asked for") is not None
