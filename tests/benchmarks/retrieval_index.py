@@ -20,7 +20,7 @@ import faiss
 import numpy as np
 import torch
 import torchvision
-from interleaved import Measurement, interleave, show
+from interleaved import ROUNDS, Measurement, interleave, show
 from numpy.typing import NDArray
 from peers import PREPROCESSING
 from PIL import Image
@@ -139,7 +139,7 @@ def from_folder(scratch: Path, rounds: int) -> Measurement:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[*SIZES, "folder"], default=["10k", "100k", "folder"])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     measured = []
     for name in options.names:
