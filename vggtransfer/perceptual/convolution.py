@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vggtransfer.features.onednn import PackedConvolution
 from vggtransfer.perceptual.winograd import WinogradConvolution
@@ -63,8 +62,7 @@ class FrozenConvolution:
 
     def _prepare(self, x: Tensor, fast: bool) -> Callable[[Tensor], Tensor]:
         if fast:
-            convolution, relu = WinogradConvolution(self.weight, self.bias, compute_type=x.dtype), self.relu
-            return lambda x: F.relu_(convolution(x)) if relu else convolution(x)
+            return WinogradConvolution(self.weight, self.bias, compute_type=x.dtype, relu=self.relu)
         weight = self.weight.to(x.device, x.dtype)
         bias = None if self.bias is None else self.bias.to(x.device, x.dtype)
         padding = weight.shape[2] // 2

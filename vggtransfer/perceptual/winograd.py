@@ -39,9 +39,11 @@ class WinogradConvolution:
         weight: [out, in, 3, 3], float32.
         bias: [out], or None.
         compute_type: float32 or bfloat16.
+        relu: Whether negative results become 0.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, compute_type: torch.dtype) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, compute_type: torch.dtype, relu: bool) -> None:
+        self._relu = relu
         self._side = 4 if compute_type == torch.float32 else 2
         self._points = self._side + 2
         self._channels = weight.shape[0]
@@ -94,6 +96,8 @@ class WinogradConvolution:
         lines = padded.new_empty(batch, down, across, count, side, self._channels)
         _output_transform(products.unbind(4), out=lines.unbind(4))
         _output_transform(lines.unbind(3), out=y.view(batch, down, side, across, side, -1).unbind(2))
+        if self._relu:
+            y.relu_()
 
 
 def _input_transform(d: Sequence[Tensor], *, out: Sequence[Tensor]) -> None:
