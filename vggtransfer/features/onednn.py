@@ -16,6 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Sizes of maps for which weights are kept. oneDNN chooses their layout by the size of the maps, and takes up to a hundred
+# times as long with a layout that it would not have chosen.
+_SIZES_KEPT = 2
+
 _refused: set[Literal["convolution", "linear"]] = set()
 
 
@@ -66,7 +70,7 @@ class PackedConvolution:
     ) -> None:
         self._weight, self._bias = weight, bias
         self._padding, self._dilation, self._groups, self._relu = padding, dilation, groups, relu
-        self._packed: Tensor | None = None
+        self._packed: dict[torch.Size, Tensor] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns [batch, out, height, width], in the layout of x."""
@@ -81,12 +85,17 @@ class PackedConvolution:
 
     def _fused(self, x: Tensor) -> Tensor | None:
         geometry = (list(self._padding), [1, 1], list(self._dilation), self._groups)  # the stride is 1
-        if self._packed is None:
-            self._packed = _asked("_reorder_convolution_weight", self._weight, *geometry, list(x.shape))
-        if self._packed is None:
-            return None
+        size = x.shape[2:]
+        packed = self._packed.get(size)
+        if packed is None:
+            packed = _asked("_reorder_convolution_weight", self._weight, *geometry, list(x.shape))
+            if packed is None:
+                return None
+            while len(self._packed) >= _SIZES_KEPT:
+                del self._packed[next(iter(self._packed))]
+            self._packed[size] = packed
         return _asked(
-            "_convolution_pointwise", x, self._packed, self._bias, *geometry, "relu" if self._relu else "none", [], ""
+            "_convolution_pointwise", x, packed, self._bias, *geometry, "relu" if self._relu else "none", [], ""
         )
 
 
