@@ -45,7 +45,7 @@ _INPUT = {
     2: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
 }
 
-_CACHE_BYTES = 2**24  # of the points of tiles that are computed together; measured, not critical
+_CACHE_BYTES = 2**22  # of the points of tiles that are computed together; measured, not critical
 
 
 class WinogradConvolution:
