@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from vggtransfer import LPIPS, PerceptualLoss, VGGEncoder
 from vggtransfer.errors import OptionError, TrainingError
+from vggtransfer.features.winograd import WinogradConvolution
 from vggtransfer.perceptual.bits import mask_, pack
 from vggtransfer.perceptual.convolution import FrozenConvolution
 from vggtransfer.perceptual.steps import AveragePoolStep, MaxPoolStep, RecomputedStep, hanning_pooling
 from vggtransfer.perceptual.trunk import LossTrunk
-from vggtransfer.perceptual.winograd import WinogradConvolution
 
 
 def gradient(maps: dict[str, Tensor], layers: list[str], x: Tensor) -> Tensor:
