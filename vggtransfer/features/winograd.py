@@ -8,7 +8,6 @@ such kernels for x86. Measured on two cores with AVX-512, 512 channels at 28x28:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -49,7 +48,7 @@ _INPUT = {
 _CACHE_BYTES = 2**22  # of the points of tiles that are computed together; measured, not critical
 
 # Input and output channels from which on multiplications saved outweigh transforming the maps; measured with AVX-512.
-_CHANNELS = {torch.float32: 256, torch.bfloat16: 384}
+_CHANNELS = 384
 _PLACES = 14 * 14
 
 
@@ -63,7 +62,7 @@ def saves_time(weight: Tensor, x: Tensor) -> bool:
     return (
         takes(x)
         and weight.shape[2] == 3
-        and sum(weight.shape[:2]) >= _CHANNELS.get(x.dtype, math.inf)
+        and sum(weight.shape[:2]) >= _CHANNELS
         and not (x.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported())  # faster than any transform
         and x.numel() // weight.shape[1] >= _PLACES
     )
