@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Sizes of maps for which weights are kept. oneDNN chooses their layout by the size of the maps, and takes up to a hundred
+# Sizes of maps for which weights are kept: oneDNN chooses their layout by the size of the maps, and may take a hundred
 # times as long with a layout that it would not have chosen.
 _SIZES_KEPT = 2
 
