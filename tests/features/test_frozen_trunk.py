@@ -82,6 +82,24 @@ def test_a_relu_within_the_convolution_changes_no_number(
         torch.testing.assert_close(found_by_a_copy[name], found_of_others[name])
 
 
+@pytest.mark.parametrize(("compute_type", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_convolutions_that_save_multiplications_answer_alike(
+    compute_type: torch.dtype, error: float, pictures: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = lively("vgg16_bn_x0_25")
+    layers = ["conv2_2", "bn3_1", "relu3_3"]
+    with torch.inference_mode():
+        expected = encoder.features(pictures / 255, layers=layers)
+    monkeypatch.setattr("vggtransfer.features.frozen_trunk.saves_time", lambda weight, _: weight.shape[1] > 3)
+    trunk = FrozenTrunk(encoder, layers, device=CPU, compute_type=compute_type)
+    found = trunk(pictures)
+    found_by_a_copy = copy.deepcopy(trunk)(pictures)
+    for name in layers:
+        assert found[name].dtype == compute_type
+        assert (found[name].float() - expected[name]).norm() <= error * expected[name].norm()
+        assert torch.equal(found_by_a_copy[name], found[name])
+
+
 def test_floats_are_taken_for_pictures_in_the_unit_range(pictures: torch.Tensor) -> None:
     trunk = FrozenTrunk(lively("vgg11"), ["pool2"], device=CPU, compute_type=torch.float32)
     torch.testing.assert_close(trunk(pictures)["pool2"], trunk(pictures / 255)["pool2"])

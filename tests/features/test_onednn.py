@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vggtransfer.features import onednn
 
-OPERATORS = ("_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight", "_reorder_linear_weight")
+OPERATORS = ("_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight")
 KINDS = [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)]
 
 
@@ -21,20 +21,20 @@ def _nothing_refused_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 def results(kind: torch.dtype) -> list[tuple[Callable[[], Tensor], Tensor]]:
     """Each operation, and what it is to give."""
     draw = torch.Generator().manual_seed(0)
-    x, y, bias = (torch.randn(*size, generator=draw).to(kind) for size in ((6, 8), (5, 8), (5,)))
-    maps, filters = (torch.randn(*size, generator=draw).to(kind) for size in ((2, 8, 7, 6), (5, 8, 3, 3)))
+    x, y, bias = (torch.randn(*size, generator=draw).to(kind) for size in ((6, 8), (5, 8), (6,)))
+    maps, filters = (torch.randn(*size, generator=draw).to(kind) for size in ((2, 8, 7, 6), (6, 8, 3, 3)))
     maps = maps.contiguous(memory_format=torch.channels_last)
     convolution = onednn.PackedConvolution(filters, bias, padding=(2, 2), dilation=(2, 2), relu=True)
-    linear = onednn.PackedLinear(y, bias)
+    grouped = onednn.PackedConvolution(filters[:, :4], bias, padding=(1, 1), groups=2, relu=False)
     double = [tensor.double() for tensor in (x, y, bias, maps, filters)]
     convolved, smaller = (
         F.conv2d(each, double[4], double[2], padding=2, dilation=2).relu() for each in (double[3], double[3][:1, :, :5])
     )
     return [
         (lambda: onednn.product(x, y), double[0] @ double[1].T),
-        (lambda: linear(x), F.linear(*double[:3])),
         (lambda: convolution(maps), convolved),
         (lambda: convolution(maps[:1, :, :5]), smaller),  # packed once for all sizes
+        (lambda: grouped(maps), F.conv2d(double[3], double[4][:, :4], double[2], padding=1, groups=2)),
     ]
 
 
@@ -70,8 +70,7 @@ def test_an_operator_that_refuses_is_not_asked_again(
 def test_tensors_that_nobody_can_multiply_are_no_refusal() -> None:
     x = torch.zeros(1, 8, 1, 1)
     convolution = onednn.PackedConvolution(torch.zeros(5, 8, 3, 3), None, padding=(0, 0), relu=True)
-    linear = onednn.PackedLinear(torch.zeros(5, 8), None)
-    for run in (lambda: convolution(x), lambda: linear(x[0, :3, 0]), lambda: onednn.product(x[0, :3, 0], x[0, :, 0].T)):
+    for run in (lambda: convolution(x), lambda: onednn.product(x[0, :3, 0], x[0, :, 0].T)):
         with pytest.raises(RuntimeError):
             run()
     assert not onednn._refused

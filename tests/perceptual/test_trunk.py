@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from vggtransfer import LPIPS, PerceptualLoss, VGGEncoder
 from vggtransfer.errors import OptionError, TrainingError
+from vggtransfer.features.winograd import WinogradConvolution
 from vggtransfer.perceptual.bits import mask_, pack
 from vggtransfer.perceptual.convolution import FrozenConvolution
 from vggtransfer.perceptual.steps import AveragePoolStep, MaxPoolStep, RecomputedStep, hanning_pooling
 from vggtransfer.perceptual.trunk import LossTrunk
-from vggtransfer.perceptual.winograd import WinogradConvolution
 
 
 def gradient(maps: dict[str, Tensor], layers: list[str], x: Tensor) -> Tensor:
@@ -93,8 +93,9 @@ def test_winograds_convolution_is_a_convolution(kind: torch.dtype, error: float)
     weight, bias = torch.randn(320, 256, 3, 3) / 50, torch.randn(320)
     x = torch.randn(2, 15, 18, 256)
     expected = F.conv2d(x.permute(0, 3, 1, 2).double(), weight.double(), bias.double(), padding=1)
-    found = WinogradConvolution(weight, bias, compute_type=kind)(x.to(kind)).permute(0, 3, 1, 2).double()
-    assert (found - expected).norm() <= error * expected.norm()
+    for relu, result in ((False, expected), (True, expected.relu())):
+        found = WinogradConvolution(weight, bias, compute_type=kind, relu=relu)(x.to(kind)).permute(0, 3, 1, 2)
+        assert (found - result).norm() <= error * result.norm()
     slope = torch.randn(2, 15, 18, 320)
     back = torch.nn.grad.conv2d_input((2, 256, 15, 18), weight.double(), slope.permute(0, 3, 1, 2).double(), padding=1)
     assert (

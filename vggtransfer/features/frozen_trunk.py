@@ -15,6 +15,7 @@ from vggtransfer.encoder.layers import FreezableBatchNorm2d
 from vggtransfer.encoder.precision import prefers_channels_last
 from vggtransfer.encoder.vgg import VGGEncoder, checked_layers
 from vggtransfer.features.onednn import PackedConvolution
+from vggtransfer.features.winograd import WinogradConvolution, saves_time
 
 _CACHE_BYTES = 16 * 2**20  # half of a small server's last-level cache; measured, not critical
 
@@ -23,9 +24,10 @@ class FrozenTrunk:
     """The taps of an encoder in evaluation mode, computed faster than by the encoder itself.
 
     BatchNorm is folded into the convolution before it, exactly but for rounding (Jacob et al. 2018, section 3.2);
-    weights are converted to the compute type once instead of in every batch, as autocast would; activations are
-    overwritten where nobody needs them; no layer past the deepest tap runs. The encoder is copied and left as it is:
-    what happens to it afterwards is not seen here.
+    weights are converted to the compute type once instead of in every batch, as autocast would; wide convolutions save
+    multiplications on CPUs (`vggtransfer.features.winograd`); activations are overwritten where nobody needs them; no
+    layer past the deepest tap runs. The encoder is copied and left as it is: what happens to it afterwards is not seen
+    here.
 
     Args:
         encoder: The trunk and its normalisation.
@@ -120,19 +122,28 @@ class Convolution(nn.Module):
         self.dilation = cast(tuple[int, int], convolution.dilation)
         self.relu = relu
         self._packed: PackedConvolution | None = None
+        self._winograd: WinogradConvolution | None = None
 
     weight: Tensor
     bias: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.padding == self.dilation == (1, 1) and saves_time(self.weight, x):
+            return self._by_winograd(x)
         if self._packed is None:
             self._packed = PackedConvolution(
                 self.weight, self.bias, padding=self.padding, dilation=self.dilation, relu=self.relu
             )
         return self._packed(x)
 
+    def _by_winograd(self, x: Tensor) -> Tensor:
+        if self._winograd is None:
+            self._winograd = WinogradConvolution(self.weight, self.bias, compute_type=x.dtype, relu=self.relu)
+        return self._winograd(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_packed": None}  # cannot be copied, and fits only the machine that made it
+        # These cannot be copied, and fit only the machine that made them.
+        return {**self.__dict__, "_packed": None, "_winograd": None}
 
 
 class HalvingMaxPool(nn.Module):

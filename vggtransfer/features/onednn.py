@@ -16,6 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Sizes of maps for which weights are kept: oneDNN chooses their layout by the size of the maps, and may take a hundred
+# times as long with a layout that it would not have chosen.
+_SIZES_KEPT = 2
+
 _refused: set[Literal["convolution", "linear"]] = set()
 
 
@@ -42,45 +46,15 @@ def product(x: Tensor, y: Tensor) -> Tensor:
     return result
 
 
-class PackedLinear:
-    """x @ weight.T + bias on the CPU.
-
-    Args:
-        weight: [out, in], float32 or bfloat16.
-        bias: [out], or None.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        weight = weight.contiguous()
-        asked = takes(weight) and "linear" not in _refused
-        packed = _asked("_reorder_linear_weight", weight) if asked else None
-        if asked and packed is None:
-            _refused.add("linear")
-        self._weight = weight if packed is None else packed
-        self._bias = bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if not self._weight.is_mkldnn:
-            return F.linear(x, self._weight, self._bias)
-        if "linear" not in _refused:
-            result = _asked("_linear_pointwise", x, self._weight, self._bias, "none", [], "")
-            if result is not None:
-                return result
-        weight = self._weight.to_dense()
-        result = F.linear(x, weight, self._bias)
-        self._weight = weight
-        _refused.add("linear")
-        return result
-
-
 class PackedConvolution:
     """A convolution with stride 1, with its ReLU if it has one.
 
     Args:
-        weight: [out, in, kernel, kernel].
+        weight: [out, in / groups, kernel, kernel].
         bias: [out], or None.
         padding: Above and below, left and right.
         dilation: Likewise.
+        groups: Parts of the input's channels, each of which gives its part of the output's.
         relu: Whether negative results become 0.
     """
 
@@ -91,11 +65,12 @@ class PackedConvolution:
         *,
         padding: tuple[int, int],
         dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
         relu: bool,
     ) -> None:
         self._weight, self._bias = weight, bias
-        self._padding, self._dilation, self._relu = padding, dilation, relu
-        self._packed: Tensor | None = None
+        self._padding, self._dilation, self._groups, self._relu = padding, dilation, groups, relu
+        self._packed: dict[torch.Size, Tensor] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns [batch, out, height, width], in the layout of x."""
@@ -103,19 +78,24 @@ class PackedConvolution:
         result = self._fused(x) if asked else None
         if result is not None:
             return result
-        y = F.conv2d(x, self._weight, self._bias, padding=self._padding, dilation=self._dilation)
+        y = F.conv2d(x, self._weight, self._bias, 1, self._padding, self._dilation, self._groups)
         if asked:
             _refused.add("convolution")
         return F.relu_(y) if self._relu else y
 
     def _fused(self, x: Tensor) -> Tensor | None:
-        geometry = (list(self._padding), [1, 1], list(self._dilation), 1)  # the stride is 1, and there are no groups
-        if self._packed is None:
-            self._packed = _asked("_reorder_convolution_weight", self._weight, *geometry, list(x.shape))
-        if self._packed is None:
-            return None
+        geometry = (list(self._padding), [1, 1], list(self._dilation), self._groups)  # the stride is 1
+        size = x.shape[2:]
+        packed = self._packed.get(size)
+        if packed is None:
+            packed = _asked("_reorder_convolution_weight", self._weight, *geometry, list(x.shape))
+            if packed is None:
+                return None
+            while len(self._packed) >= _SIZES_KEPT:
+                del self._packed[next(iter(self._packed))]
+            self._packed[size] = packed
         return _asked(
-            "_convolution_pointwise", x, self._packed, self._bias, *geometry, "relu" if self._relu else "none", [], ""
+            "_convolution_pointwise", x, packed, self._bias, *geometry, "relu" if self._relu else "none", [], ""
         )
 
 

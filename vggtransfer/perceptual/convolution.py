@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vggtransfer.features.onednn import PackedConvolution
-from vggtransfer.perceptual.winograd import WinogradConvolution
-
-# Input and output channels from which on multiplications saved outweigh transforming the maps; measured with AVX-512.
-_WINOGRAD_CHANNELS = {torch.float32: 192, torch.bfloat16: 512}
-_WINOGRAD_PIXELS = 14 * 14
+from vggtransfer.features.winograd import WinogradConvolution, saves_time
 
 
 class FrozenConvolution:
@@ -40,7 +34,7 @@ class FrozenConvolution:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns maps [batch, height, width, out] of maps [batch, height, width, in], in the type of x."""
-        fast = self._saves_multiplications(x)
+        fast = saves_time(self.weight, x)
         key = (x.device, x.dtype, fast)
         if key not in self._prepared:
             self._prepared[key] = self._prepare(x, fast)
@@ -52,19 +46,9 @@ class FrozenConvolution:
             self._turned = FrozenConvolution(self.weight.flip(2, 3).transpose(0, 1).contiguous(), None, relu=False)
         return self._turned(gradient)
 
-    def _saves_multiplications(self, x: Tensor) -> bool:
-        return (
-            x.device.type == "cpu"
-            and self.weight.shape[2] == 3
-            and sum(self.weight.shape[:2]) >= _WINOGRAD_CHANNELS.get(x.dtype, math.inf)
-            and not (x.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported())  # faster than any transform
-            and x.shape[0] * x.shape[1] * x.shape[2] >= _WINOGRAD_PIXELS
-        )
-
     def _prepare(self, x: Tensor, fast: bool) -> Callable[[Tensor], Tensor]:
         if fast:
-            convolution, relu = WinogradConvolution(self.weight, self.bias, compute_type=x.dtype), self.relu
-            return lambda x: F.relu_(convolution(x)) if relu else convolution(x)
+            return WinogradConvolution(self.weight, self.bias, compute_type=x.dtype, relu=self.relu)
         weight = self.weight.to(x.device, x.dtype)
         bias = None if self.bias is None else self.bias.to(x.device, x.dtype)
         padding = weight.shape[2] // 2
