@@ -33,7 +33,7 @@ def results(kind: torch.dtype) -> list[tuple[Callable[[], Tensor], Tensor]]:
     return [
         (lambda: onednn.product(x, y), double[0] @ double[1].T),
         (lambda: convolution(maps), convolved),
-        (lambda: convolution(maps[:1, :, :5]), smaller),  # packed once for all sizes
+        (lambda: convolution(maps[:1, :, :5]), smaller),
         (lambda: grouped(maps), F.conv2d(double[3], double[4][:, :4], double[2], padding=1, groups=2)),
     ]
 
@@ -47,6 +47,16 @@ def test_results_are_those_of_double_precision(kind: torch.dtype, error: float) 
     for run, expected in results(kind):
         check(run(), expected, error)
     assert not onednn._refused
+
+
+@pytest.mark.parametrize(("kind", "error"), KINDS)
+def test_weights_serve_one_size_of_maps_after_the_other(kind: torch.dtype, error: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    filters, maps = (torch.randn(*size, generator=draw).to(kind) for size in ((512, 16, 1, 1), (1, 64, 70, 1)))
+    convolution = onednn.PackedConvolution(filters, None, padding=(0, 0), groups=4, relu=False)
+    for rows in (70, 3, 64, 3, 70):  # oneDNN has another layout for 512 filters from 64 rows on
+        expected = F.conv2d(maps[:, :, :rows].double(), filters.double(), groups=4)
+        check(convolution(maps[:, :, :rows].contiguous(memory_format=torch.channels_last)), expected, error)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

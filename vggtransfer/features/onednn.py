@@ -68,7 +68,8 @@ class PackedConvolution:
         groups: int = 1,
         relu: bool,
     ) -> None:
-        self._weight, self._bias = weight, bias
+        self._weight: Tensor | None = weight
+        self._bias = bias
         self._padding, self._dilation, self._groups, self._relu = padding, dilation, groups, relu
         self._packed: dict[torch.Size, Tensor] = {}
 
@@ -78,6 +79,7 @@ class PackedConvolution:
         result = self._fused(x) if asked else None
         if result is not None:
             return result
+        self._weight = self._unpacked()
         y = F.conv2d(x, self._weight, self._bias, 1, self._padding, self._dilation, self._groups)
         if asked:
             _refused.add("convolution")
@@ -88,15 +90,19 @@ class PackedConvolution:
         size = x.shape[2:]
         packed = self._packed.get(size)
         if packed is None:
-            packed = _asked("_reorder_convolution_weight", self._weight, *geometry, list(x.shape))
+            packed = _asked("_reorder_convolution_weight", self._unpacked(), *geometry, list(x.shape))
             if packed is None:
                 return None
             while len(self._packed) >= _SIZES_KEPT:
                 del self._packed[next(iter(self._packed))]
             self._packed[size] = packed
+            self._weight = None  # is in there
         return _asked(
             "_convolution_pointwise", x, packed, self._bias, *geometry, "relu" if self._relu else "none", [], ""
         )
+
+    def _unpacked(self) -> Tensor:
+        return next(iter(self._packed.values())).to_dense() if self._weight is None else self._weight
 
 
 def _asked(operator: str, *arguments: object) -> Tensor | None:
