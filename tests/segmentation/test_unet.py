@@ -136,10 +136,10 @@ def test_a_step_changes_only_what_the_policy_frees() -> None:
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert all(name.startswith(("decoder.", "encoder.trunk.conv5", "encoder.trunk.bn5")) for name in changed)
     assert {"decoder.head.weight", "encoder.trunk.conv5_1.weight", "decoder.stages.4.join.skip.weight"} <= changed
-    # At full resolution: the skip, and of both blocks of the last stage what goes into BatchNorm and what ReLU returns.
-    # Of the frozen layers nothing else, of the upsampled map and the concatenation nothing at all.
+    # At full resolution: the skip, of both blocks of the last stage what goes into BatchNorm, and of the second what
+    # ReLU returns. Of the frozen layers nothing else, of the upsampled map and the concatenation nothing at all.
     large = {tensor.data_ptr(): tensor.shape[1] for tensor in saved if tensor.shape[2:] == (32, 32)}
-    assert list(large.values()) == [16, 16, 16, 16, 16]
+    assert list(large.values()) == [16, 16, 16, 16]
 
 
 @pytest.mark.parametrize(

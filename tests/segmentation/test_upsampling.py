@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from vggtransfer.segmentation.upsampling import upsampled_convolution
@@ -22,3 +23,16 @@ def test_equals_nearest_upsampling_and_a_convolution_with_gradients_and_at_the_b
         strict=True,
     ):
         torch.testing.assert_close(found, expected)
+
+
+def test_keeps_its_arguments_and_not_the_larger_kernel() -> None:
+    x, weight = (torch.randn(shape, requires_grad=True) for shape in ((2, 5, 3, 4), (6, 5, 3, 3)))
+    kept: list[tuple[int, ...]] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        upsampled_convolution(x, weight, None)
+    assert {shape for shape in kept if len(shape) == 4} == {tuple(x.shape), tuple(weight.shape)}

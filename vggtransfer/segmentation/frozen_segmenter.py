@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vggtransfer.encoder.precision import prefers_channels_last
 from vggtransfer.features.frozen_trunk import Convolution, FrozenTrunk, joined, pictures_at_once
 from vggtransfer.segmentation.segmenter import Decoder, Segmenter, padded
-from vggtransfer.segmentation.unet_decoder import ConvolutionBlock, JoiningBlock
+from vggtransfer.segmentation.unet_decoder import ConvolutionBlock, JoiningBlock, UNetStage
 from vggtransfer.segmentation.upsampling import upsampling_kernel
 
 
@@ -96,11 +96,26 @@ class FrozenJoin(nn.Module):
         return F.relu_(joined if of_skip is None else joined.add_(of_skip))
 
 
+class FrozenStage(nn.Module):
+    """A `UNetStage` as its two blocks, one after the other, which are then folded themselves."""
+
+    def __init__(self, stage: UNetStage) -> None:
+        super().__init__()
+        self.join: nn.Module = stage.join
+        self.refine: nn.Module = stage.refine
+
+    def forward(self, x: Tensor, of_skip: Tensor | None) -> Tensor:
+        refined: Tensor = self.refine(self.join(x, of_skip))
+        return refined
+
+
 def folded_decoder(decoder: nn.Module) -> nn.Module:
     """Copies a decoder and replaces its blocks by such that only answer."""
     copied = copy.deepcopy(decoder).eval().requires_grad_(False)
     for name, block in list(copied.named_modules()):
-        if isinstance(block, JoiningBlock):
+        if isinstance(block, UNetStage):
+            copied.set_submodule(name, FrozenStage(block))
+        elif isinstance(block, JoiningBlock):
             copied.set_submodule(name, FrozenJoin(block))
         elif isinstance(block, ConvolutionBlock):
             copied.set_submodule(name, Convolution(block.conv, folding_norm(block.norm), relu=True))

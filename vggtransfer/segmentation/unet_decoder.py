@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vggtransfer.errors import OptionError
+from vggtransfer.segmentation.recomputation import convolved_activation
 from vggtransfer.segmentation.upsampling import upsampled_convolution
 
 Normalization = Literal["batch", "none"]
@@ -78,7 +79,10 @@ class UNetDecoder(nn.Module):
 
 
 class UNetStage(nn.Module):
-    """Doubles the resolution, takes in what an encoder's map has to say, and convolves once more."""
+    """Doubles the resolution, takes in what an encoder's map has to say, and convolves once more.
+
+    While it trains it keeps, of what lies between its two convolutions, only the result of the first.
+    """
 
     def __init__(self, channels: int, skip_channels: int, out_channels: int, normalization: Normalization) -> None:
         super().__init__()
@@ -86,8 +90,8 @@ class UNetStage(nn.Module):
         self.refine = ConvolutionBlock(out_channels, out_channels, normalization)
 
     def forward(self, x: Tensor, of_skip: Tensor | None) -> Tensor:
-        refined: Tensor = self.refine(self.join(x, of_skip))
-        return refined
+        refined = convolved_activation(self.join.convolved(x, of_skip), self.join.norm, self.refine.conv)
+        return F.relu_(self.refine.norm(refined))
 
 
 class ConvolutionBlock(nn.Module):
@@ -103,7 +107,7 @@ class ConvolutionBlock(nn.Module):
 
 
 class JoiningBlock(nn.Module):
-    """The same on the concatenation of an upsampled map and a skip, without making either.
+    """The same up to BatchNorm on the concatenation of an upsampled map and a skip, without making either.
 
     The convolution of a concatenation is the sum of the convolutions of its parts. That of the skip is wanted as soon
     as the skip is there, and has `out_channels` channels: in a VGG16's U-Net a quarter of the skip's.
@@ -122,11 +126,10 @@ class JoiningBlock(nn.Module):
         convolved: Tensor = self.skip(skip)
         return convolved
 
-    def forward(self, x: Tensor, of_skip: Tensor | None) -> Tensor:
+    def convolved(self, x: Tensor, of_skip: Tensor | None) -> Tensor:
+        """What goes into `norm`."""
         joined = upsampled_convolution(x, self.below.weight, self.below.bias)
-        if of_skip is not None:
-            joined = joined.add_(of_skip)
-        return F.relu_(self.norm(joined))
+        return joined if of_skip is None else joined.add_(of_skip)
 
 
 def _convolution(in_channels: int, out_channels: int, *, inputs: int, bias: bool) -> nn.Conv2d:

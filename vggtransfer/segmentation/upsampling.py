@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from vggtransfer.segmentation.recomputation import recomputed
 
 
 def upsampling_kernel(weight: Tensor) -> Tensor:
@@ -21,13 +24,14 @@ def upsampling_kernel(weight: Tensor) -> Tensor:
     Returns:
         Weight [in, out, 4, 4] for `F.conv_transpose2d(x, weight, stride=2, padding=1)`.
     """
-    mirrored = weight.flip(2, 3)
-    rows = F.pad(mirrored, (0, 0, 0, 1)) + F.pad(mirrored, (0, 0, 1, 0))
-    return (F.pad(rows, (0, 1)) + F.pad(rows, (1, 0))).transpose(0, 1)
+    upper, middle, lower = weight.unbind(2)
+    rows = torch.stack([lower, middle + lower, upper + middle, upper], dim=2)
+    left, middle, right = rows.unbind(3)
+    return torch.stack([right, middle + right, left + middle, left], dim=3).transpose(0, 1)
 
 
 def upsampled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 3x3 convolution with padding 1 of a map upsampled by 2 (nearest).
+    """A 3x3 convolution with padding 1 of a map upsampled by 2 (nearest); the larger kernel is not kept for training.
 
     Args:
         x: [batch, in, height, width].
@@ -37,4 +41,8 @@ def upsampled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     Returns:
         [batch, out, 2 * height, 2 * width].
     """
-    return F.conv_transpose2d(x, upsampling_kernel(weight), bias, stride=2, padding=1)
+
+    def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv_transpose2d(x, upsampling_kernel(weight), bias, stride=2, padding=1)
+
+    return recomputed(convolve, x, weight, bias)
