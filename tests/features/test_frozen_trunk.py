@@ -100,6 +100,15 @@ def test_convolutions_that_save_multiplications_answer_alike(
         assert torch.equal(found_by_a_copy[name], found[name])
 
 
+@pytest.mark.parametrize("compute_type", [torch.float32, torch.bfloat16])
+def test_no_pictures_numbers_depend_on_those_beside_it(compute_type: torch.dtype) -> None:
+    trunk = FrozenTrunk(VGGEncoder("vgg11", weights=None), ["relu5_2"], device=CPU, compute_type=compute_type)
+    pictures = torch.randint(0, 256, (5, 3, 112, 112), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    together = trunk(pictures)["relu5_2"]
+    for picture, found in zip(pictures.split(1), together.split(1), strict=True):
+        assert torch.equal(trunk(picture)["relu5_2"], found)
+
+
 def test_floats_are_taken_for_pictures_in_the_unit_range(pictures: torch.Tensor) -> None:
     trunk = FrozenTrunk(lively("vgg11"), ["pool2"], device=CPU, compute_type=torch.float32)
     torch.testing.assert_close(trunk(pictures)["pool2"], trunk(pictures / 255)["pool2"])
