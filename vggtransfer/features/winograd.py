@@ -73,7 +73,7 @@ class WinogradConvolution:
     """A 3x3 convolution with padding 1 and stride 1 on the CPU, for maps [batch, height, width, channels].
 
     Args:
-        weight: [out, in, 3, 3], float32.
+        weight: [out, in, 3, 3].
         bias: [out], or None.
         compute_type: float32 or bfloat16.
         relu: Whether negative results become 0.
@@ -86,15 +86,15 @@ class WinogradConvolution:
         self._to_points = _Transform(_INPUT[side], compute_type)
         self._to_pixels = _Transform(_OUTPUT[side], compute_type)
         of_filter = torch.tensor(_FILTER[side], dtype=torch.float64)
-        filters = torch.einsum("ik,ockl,jl->ijoc", of_filter, weight.double(), of_filter).to(compute_type)
+        filters = torch.kron(of_filter, of_filter).float() @ weight.float().reshape(-1, 9).T
         # The transform of the output brings a value at the second point of the second row to all pixels unchanged.
-        offset = filters.new_zeros(filters.shape[:3])
+        offset = filters.new_zeros(self._points, self._points, self._channels)
         if bias is not None:
             offset[1, 1] = bias
         # One product per point, all in one operation: a 1x1 convolution with a group of channels for each.
         self._products = PackedConvolution(
-            filters.flatten(0, 2)[:, :, None, None],
-            offset.flatten(),
+            filters.view(-1, weight.shape[1], 1, 1).to(compute_type),
+            offset.flatten().to(compute_type),
             padding=(0, 0),
             groups=self._points**2,
             relu=False,
