@@ -31,7 +31,7 @@ def parser_of(recipe: Path) -> CommandParser:
 def command_line_of(recipe: Path) -> list[str]:
     """What the header says to type, after `vggtransfer`."""
     header = header_of(recipe)
-    line = re.search(r"^# command: +(.*(?:\\\n# +.*)*)", header, re.MULTILINE)
+    line = re.search(r"^# command: +([^\\\n]*(?:\\\n# +[^\\\n]*)*)", header, re.MULTILINE)
     assert line is not None, header
     words = shlex.split(re.sub(r"\\\n# +", " ", line[1]))
     return words[words.index("vggtransfer") + 1 :]
