@@ -57,6 +57,7 @@ def test_weights_serve_one_size_of_maps_after_the_other(kind: torch.dtype, error
     for rows in (70, 3, 64, 3, 70):  # oneDNN has another layout for 512 filters from 64 rows on
         expected = F.conv2d(maps[:, :, :rows].double(), filters.double(), groups=4)
         check(convolution(maps[:, :, :rows].contiguous(memory_format=torch.channels_last)), expected, error)
+    assert list(convolution._packed) == ([(64, 1), (70, 1)] if onednn.takes(maps) else [])
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

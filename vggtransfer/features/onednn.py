@@ -1,7 +1,7 @@
 """Convolutions and matrix products by the operators of oneDNN that torch.compile calls on CPUs; plain ones elsewhere.
 
-They take weights laid out once, and join the ReLU on values that have not left the registers. torch's own `linear`
-gives float32 to MKL, which on AMD's processors runs at a quarter of what oneDNN reaches.
+They take weights laid out beforehand, and join the ReLU on values that have not left the registers. torch's own
+`linear` gives float32 to MKL, which on AMD's processors runs at a quarter of what oneDNN reaches.
 
 The operators are private to torch and may change with any version: once they have refused what the plain operation can
 do, they are not asked again.
@@ -93,7 +93,7 @@ class PackedConvolution:
             packed = _asked("_reorder_convolution_weight", self._unpacked(), *geometry, list(x.shape))
             if packed is None:
                 return None
-            while len(self._packed) >= _SIZES_KEPT:
+            if len(self._packed) == _SIZES_KEPT:
                 del self._packed[next(iter(self._packed))]
             self._packed[size] = packed
             self._weight = None  # is in there

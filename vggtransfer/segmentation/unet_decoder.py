@@ -90,7 +90,7 @@ class UNetStage(nn.Module):
         self.refine = ConvolutionBlock(out_channels, out_channels, normalization)
 
     def forward(self, x: Tensor, of_skip: Tensor | None) -> Tensor:
-        refined = convolved_activation(self.join.convolved(x, of_skip), self.join.norm, self.refine.conv)
+        refined = convolved_activation(self.join(x, of_skip), self.join.norm, self.refine.conv)
         return F.relu_(self.refine.norm(refined))
 
 
@@ -107,10 +107,11 @@ class ConvolutionBlock(nn.Module):
 
 
 class JoiningBlock(nn.Module):
-    """The same up to BatchNorm on the concatenation of an upsampled map and a skip, without making either.
+    """A 3x3 convolution of the concatenation of an upsampled map and a skip, without making either.
 
     The convolution of a concatenation is the sum of the convolutions of its parts. That of the skip is wanted as soon
-    as the skip is there, and has `out_channels` channels: in a VGG16's U-Net a quarter of the skip's.
+    as the skip is there, and has `out_channels` channels: in a VGG16's U-Net a quarter of the skip's. `norm` belongs
+    behind it, but is called by the stage.
     """
 
     def __init__(self, channels: int, skip_channels: int, out_channels: int, normalization: Normalization) -> None:
@@ -126,8 +127,7 @@ class JoiningBlock(nn.Module):
         convolved: Tensor = self.skip(skip)
         return convolved
 
-    def convolved(self, x: Tensor, of_skip: Tensor | None) -> Tensor:
-        """What goes into `norm`."""
+    def forward(self, x: Tensor, of_skip: Tensor | None) -> Tensor:
         joined = upsampled_convolution(x, self.below.weight, self.below.bias)
         return joined if of_skip is None else joined.add_(of_skip)
 
